@@ -1,0 +1,136 @@
+# scope: `make` prints what there is. Each target does its own set-up on a fresh machine.
+BUILD  ?= build
+PREFIX ?= /usr/local
+SEED   ?= 1
+CC     ?= cc
+
+ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
+DEPS_LIST := $(shell . /etc/os-release 2>/dev/null; echo .ci/deps/$$ID-$${VERSION_ID%%.*})
+
+PKGS_SCHEMA := jansson
+PKGS_PLUGIN := jansson libutf8proc
+PKGS_HOST   := jansson gstreamer-1.0 gstreamer-base-1.0 gstreamer-app-1.0 gstreamer-video-1.0 gstreamer-pbutils-1.0
+
+WARN   := -Wall -Wextra -Wpedantic -Werror
+OPT    ?= -O2 -g
+CFLAGS_ALL = -std=c11 -D_GNU_SOURCE $(WARN) $(OPT) $(SAN) -fPIC -fvisibility=hidden -fopenmp -MMD -MP
+# Vectorised inner loops: reductions may be reordered, errno and traps are not wanted.
+CFLAGS_SIMD = -O3 -fno-math-errno -fno-trapping-math -fassociative-math -fno-signed-zeros -ffp-contract=fast
+
+ifeq ($(shell uname -m),x86_64)
+ISAS := base avx2 avx512
+MARCH_base   := -march=x86-64-v2
+MARCH_avx2   := -march=x86-64-v3
+MARCH_avx512 := -march=x86-64-v4 -mprefer-vector-width=512
+else
+ISAS := base
+endif
+
+pkg = $(shell pkg-config $(1) $(2) 2>/dev/null)
+src = $(wildcard $(1)/*.c)
+obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+
+SCHEMA_OBJ  := $(call obj,$(call src,schema))
+HOST_OBJ    := $(call obj,$(filter-out host/main.c,$(call src,host) $(call src,host/media)))
+KERNELS_OBJ := $(call obj,$(call src,kernels) $(call src,kernels/cpu)) \
+               $(foreach i,$(ISAS),$(patsubst %.c,$(BUILD)/obj/%.$(i).o,$(call src,kernels/cpu/simd)))
+SD_OBJ      := $(call obj,$(call src,plugin/streamdiffusion))
+EXAMPLES    := $(patsubst examples/%,%,$(wildcard examples/*/*.c))
+EXAMPLE_SO  := $(foreach e,$(EXAMPLES),$(BUILD)/plugins/$(notdir $(basename $(e))).so)
+PLUGIN_SO   := $(BUILD)/plugins/streamdiffusion.so
+
+LIB = $(BUILD)/lib/lib$(1).a
+LINK_schema          = $(call LIB,schema) $(call pkg,--libs,$(PKGS_SCHEMA)) -lm
+LINK_kernels         = $(call LIB,kernels) -ldnnl -lm
+LINK_streamdiffusion = $(call LIB,streamdiffusion) $(call LIB,kernels) -ldnnl $(call pkg,--libs,$(PKGS_PLUGIN)) -lm
+LINK_host            = $(call LIB,host) $(call LIB,schema) $(call pkg,--libs,$(PKGS_HOST)) -ldl -lm
+
+.PHONY: help deps build test unit check bench oracle demo doc fmt fmt-check fuzz install clean
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+help: ## what there is
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- dependencies: one list per distribution ------------------------------------------------
+deps: $(BUILD)/deps.ok ## install the packages that are missing
+
+$(BUILD)/deps.ok: $(DEPS_LIST) .ci/install-deps
+	@.ci/install-deps $(DEPS_LIST)
+	@mkdir -p $(@D) && touch $@
+
+# ---- build --------------------------------------------------------------------------------------
+build: $(BUILD)/deps.ok ## the host, the plugins and the examples
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+
+.PHONY: all
+all: $(BUILD)/scope $(PLUGIN_SO) $(EXAMPLE_SO)
+	@command -v nvcc >/dev/null 2>&1 || echo "CUDA: no nvcc found; building the CPU backend only"
+
+$(BUILD)/scope: $(BUILD)/obj/host/main.o $(call LIB,host) $(call LIB,schema)
+	$(CC) $(SAN) -rdynamic -o $@ $(BUILD)/obj/host/main.o $(LINK_host) -lpthread
+
+$(PLUGIN_SO): $(call LIB,streamdiffusion) $(call LIB,kernels)
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -shared -fopenmp -Wl,--no-undefined -Wl,--whole-archive $(call LIB,streamdiffusion) \
+	  -Wl,--no-whole-archive -Wl,--exclude-libs,ALL -Wl,-Bsymbolic -o $@ $(LINK_streamdiffusion)
+
+# Examples see nothing but the public headers, as a plugin author does.
+define example_rule
+$(BUILD)/plugins/$(notdir $(basename $(1))).so: examples/$(1) plugin/scope_abi.h plugin/scope_plugin.h
+	@mkdir -p $$(@D)
+	$$(CC) -std=c11 -O2 $$(WARN) $$(SAN) -fPIC -fvisibility=hidden -shared -Iplugin -o $$@ $$< -lm
+endef
+$(foreach e,$(EXAMPLES),$(eval $(call example_rule,$(e))))
+
+$(call LIB,schema): $(SCHEMA_OBJ)
+$(call LIB,host): $(HOST_OBJ)
+$(call LIB,kernels): $(KERNELS_OBJ)
+$(call LIB,streamdiffusion): $(SD_OBJ)
+$(BUILD)/lib/%.a:
+	@mkdir -p $(@D) && rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/obj/schema/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_SCHEMA)) -I$(BUILD)/gen
+$(BUILD)/obj/host/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_HOST))
+$(BUILD)/obj/plugin/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_PLUGIN)) -I$(BUILD)/gen -Iplugin
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $(FLAGS) -c -o $@ $<
+
+define isa_rule
+$(BUILD)/obj/kernels/cpu/simd/%.$(1).o: kernels/cpu/simd/%.c
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS_ALL) $$(CFLAGS_SIMD) $$(MARCH_$(1)) -DISA=$(1) -c -o $$@ $$<
+endef
+$(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
+
+# JSON that is compiled in: schema/base.json -> base.json.h, a C string.
+$(BUILD)/gen/%.json.h: .ci/embed
+	@mkdir -p $(@D) && .ci/embed $(filter %.json,$^) >$@
+$(BUILD)/gen/base.json.h: schema/base.json
+$(BUILD)/gen/schema.json.h: plugin/streamdiffusion/schema.json
+$(SCHEMA_OBJ): $(BUILD)/gen/base.json.h
+$(SD_OBJ): $(BUILD)/gen/schema.json.h
+
+# ---- tests: tests/unit/LAYER/test_x.c links the library of its layer ------------------------------
+CHECK_LIBS = $(call pkg,--libs,check)
+UNIT_schema          := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/schema/test_*.c))
+UNIT_host            := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/host/test_*.c))
+UNIT_streamdiffusion := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/streamdiffusion/test_*.c))
+UNIT_kernels         := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/kernels/test_*.c))
+UNITS := $(UNIT_schema) $(UNIT_host) $(UNIT_streamdiffusion) $(UNIT_kernels)
+
+define unit_rule
+$(UNIT_$(1)): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,$(1)) $(if $(filter host,$(1)),$(call LIB,schema)) $(if $(filter streamdiffusion,$(1)),$(call LIB,kernels))
+	@mkdir -p $$(@D)
+	$$(CC) $$(SAN) -fopenmp -rdynamic -o $$@ $$< $$(LINK_$(1)) $$(CHECK_LIBS) -lpthread
+endef
+$(foreach l,schema host streamdiffusion kernels,$(eval $(call unit_rule,$(l))))
+$(BUILD)/obj/tests/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_HOST) $(PKGS_PLUGIN) check) -I$(BUILD)/gen -I. -Iplugin \
+	-DBUILD_DIR='"$(abspath $(BUILD))"' -DSOURCE_DIR='"$(abspath .)"' -Wno-overlength-strings
+
+unit: $(UNITS)
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

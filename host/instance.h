@@ -1,0 +1,50 @@
+/* instance.h - one loaded plugin at work: dlopen, init, process, reset, fini.
+ *
+ * It is the scope_host that a plugin sees. Debug builds (and `scope check`) assert thread tags:
+ * [frame] calls from another thread than the first, [load] and [frame] overlapping.
+ */
+#ifndef HOST_INSTANCE_H
+#define HOST_INSTANCE_H
+
+#include "../schema/schema.h"
+#include "frame.h"
+
+typedef struct instance instance;
+
+/* How an instance talks to the person in front of it. Any member may be NULL. */
+typedef struct instance_sink {
+    void *ctx;
+    void (*log)(void *ctx, int level, const char *plugin_id, const char *line);
+    void (*progress)(void *ctx, double done, const char *phase);
+    int (*cancelled)(void *ctx);
+} instance_sink;
+
+/* Load library `path`, find plugin `id` (NULL: the only one) and call init with `values` (a
+ * partial JSON object; completed by the schema). NULL on failure with *err filled. [load] */
+instance *instance_open(const char *path, const char *id, const json_t *values, frame_pool *pool,
+                        const instance_sink *sink, scope_error *err);
+void instance_close(instance *in); /* [load] NULL is fine */
+
+const char *instance_id(const instance *in);
+const schema *instance_schema(const instance *in);
+/* What process() is to be fed, as init() left it: t = 0 for a generator; h, w, c, dtype. h and w
+ * are 0 when any size will do. */
+const scope_video *instance_want(const instance *in);
+
+/* Put new values in force from the next frame on: a partial object merged over the present ones,
+ * all or nothing. Load parameters may only repeat their value. [frame] */
+int instance_set(instance *in, const json_t *values, scope_error *err);
+/* The values now in force; new reference. [frame] */
+json_t *instance_values(const instance *in);
+
+/* One call. `input` is NULL for a generator. *output is a frame to unref, or NULL when the plugin
+ * emitted nothing. [frame] */
+int instance_process(instance *in, frame *input, frame **output, scope_error *err);
+void instance_reset(instance *in); /* [frame] */
+
+/* Stage times of the last frame where the plugin tells them (SCOPE_STAGES), else 0. [frame] */
+int instance_stages(const instance *in, scope_stage *stages, int max);
+/* Wall time of the last process() call in ms. [frame] */
+double instance_last_ms(const instance *in);
+
+#endif

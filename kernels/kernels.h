@@ -1,0 +1,262 @@
+/* kernels.h - every operation a network may use, once, with its mathematics.
+ *
+ * A backend is a table of these (struct k_ops). cpu/ fills one; a backend for another
+ * device fills the same table from files of the same names, so the compiler checks that
+ * the signatures agree.
+ *
+ * Layout   Tensors are [n, h, w, c], row-major, NHWC. A "row" is one (n, y, x); rows lie `ld`
+ *          elements apart (ld == c when dense), so a slice of channels is a view. A sequence
+ *          of t tokens is [n, 1, t, c], and an image is the sequence of its h*w pixels.
+ * Types    Activations are K_F32 on the CPU. Token ids are K_I32. Weights may be stored in any
+ *          float type; arithmetic, statistics and softmax are fp32.
+ * Errors   Sticky: after the first failure every op on that context returns at once, so a
+ *          network reads as straight-line mathematics. Ask k->status once per frame.
+ * Memory   Ops never allocate. A network first runs once between k_plan_begin and k_plan_end:
+ *          the same calls, in which ops touch no data but build what they need for the shapes
+ *          they see (primitives, prepared weights, scratch), and the arena learns its size.
+ *          After that, running the same shapes allocates nothing.
+ * Threads  k_device and k_weight functions: [load]. Everything that takes a k_ctx: one thread at
+ *          a time per context; two contexts of one device may run in parallel.
+ */
+#ifndef KERNELS_H
+#define KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum k_dtype { K_F32 = 1, K_F16, K_BF16, K_U8, K_I32 };
+
+enum k_act {
+    K_IDENTITY = 0,
+    K_RELU,
+    K_SILU,       /* x * sigmoid(x) */
+    K_GELU,       /* x * (1 + erf(x / sqrt 2)) / 2 */
+    K_QUICK_GELU, /* x * sigmoid(1.702 x) */
+    K_GEGLU,      /* linear only: columns [value | gate] become value * gelu(gate) */
+};
+
+enum k_memory {
+    K_MEMORY_NORMAL = 0, /* fastest: weights are kept in the form each op likes best */
+    K_MEMORY_LOW,        /* smallest: weights stay in their file's type, widened as they are used */
+};
+
+enum { K_WHY = 192 }; /* room for one sentence */
+
+typedef struct k_device k_device; /* one processor: its primitives and its prepared weights */
+typedef struct k_weight k_weight; /* one weight matrix, filter or table, with its bias */
+
+typedef struct k_tensor {
+    void   *data;  /* borrowed: of the arena, of k_keep, or of the caller */
+    int32_t dtype; /* k_dtype; 0 is "no tensor" where one is optional */
+    int32_t n, h, w, c;
+    int32_t ld;    /* elements from one row to the next, >= c */
+} k_tensor;
+
+typedef struct k_arena {
+    char  *base;  /* owned; NULL while planning */
+    size_t size, used, peak;
+} k_arena;
+
+typedef struct k_ops k_ops;
+
+typedef struct k_ctx {
+    const k_ops *ops;      /* borrowed, static */
+    k_device    *device;   /* borrowed until k_close */
+    int          status;   /* 0, or -1 after the first failure */
+    int          planning; /* nonzero between k_plan_begin and k_plan_end */
+    char         where[K_WHY]; /* op, shapes and cause of that failure */
+    k_arena      arena;    /* activations of one frame */
+    void        *impl;     /* owned by the backend */
+} k_ctx;
+
+/* ---- devices and contexts ------------------------------------------------------------- */
+
+typedef struct k_device_options {
+    int memory;  /* k_memory */
+    int threads; /* 0: as many as the machine has */
+} k_device_options;
+
+/* Open a processor by name: "cpu". NULL on failure, with one sentence in why. */
+k_device *k_device_open(const char *name, const k_device_options *options, char why[K_WHY]);
+/* All weights and contexts of the device must be gone. */
+void k_device_close(k_device *device);
+/* Bytes of prepared weights and primitives that the device holds now. */
+size_t k_device_bytes(const k_device *device);
+
+k_ctx *k_open(k_device *device, char why[K_WHY]);
+void k_close(k_ctx *k);
+
+/* Plan: run the network between the two. k_plan_end sizes the arena (it grows, never shrinks)
+ * and returns k->status. Views of the arena from before are void. */
+void k_plan_begin(k_ctx *k);
+int k_plan_end(k_ctx *k);
+
+/* A tensor of the frame arena, rows aligned to 64 bytes; contents undefined. */
+k_tensor k_temp(k_ctx *k, int dtype, int n, int h, int w, int c);
+/* Everything taken since the mark is given back. Frame start: k_release(k, 0). */
+size_t k_mark(const k_ctx *k);
+void k_release(k_ctx *k, size_t mark);
+
+/* A zeroed tensor that lives until k_drop (or k_close). [load], or the frame before warm. */
+k_tensor k_keep(k_ctx *k, int dtype, int n, int h, int w, int c);
+void k_drop(k_ctx *k, k_tensor *t);
+
+/* Host memory to tensor and back, dense on the host side, of the tensor's dtype. */
+void k_put(k_ctx *k, k_tensor dst, const void *src);
+void k_get(k_ctx *k, k_tensor src, void *dst);
+
+/* Record the first failure. Backends and networks both call it. */
+__attribute__((format(printf, 2, 3))) void k_fail(k_ctx *k, const char *fmt, ...);
+
+/* ---- weights ---------------------------------------------------------------------------- */
+
+typedef struct k_array {
+    const void *data; /* borrowed until k_weight_free: usually a mapped file */
+    int32_t     dtype; /* K_F32, K_F16 or K_BF16 */
+} k_array;
+
+enum { K_MAX_PARTS = 3 };
+
+/* A filter is [out, in, kh, kw] (a linear map has kh = kw = 1), a table [out, in], a vector [out].
+ * Several parts stack along `out`: joined Q, K, V are one matrix of 3 parts. */
+typedef struct k_weight_desc {
+    int32_t out, in, kh, kw;      /* out: of all parts together */
+    int32_t parts;                /* 1..K_MAX_PARTS, of out/parts rows each */
+    k_array weight[K_MAX_PARTS];
+    k_array bias[K_MAX_PARTS];    /* data NULL: none, for all parts alike */
+} k_weight_desc;
+
+/* Register a weight. Nothing is copied yet: planning prepares the form that each op needs. */
+k_weight *k_weight_new(k_device *device, const k_weight_desc *desc, char why[K_WHY]);
+void k_weight_free(k_device *device, k_weight *weight);
+
+/* ---- options of the larger ops ----------------------------------------------------------- */
+
+typedef struct k_conv {
+    int      stride;   /* 0 or 1: 1; 2 */
+    int      pad_end_only; /* pad only right and bottom (AutoencoderKL's downsampler) */
+    int      up;       /* the input is first doubled in height and width, nearest */
+    int      act;      /* k_act, applied last */
+    k_tensor row;      /* optional [n, 1, 1, c_out], added to every pixel of image n (time) */
+    k_tensor residual; /* optional, y's shape, added before act */
+} k_conv;
+
+typedef struct k_linear {
+    int      act;      /* k_act, applied last */
+    k_tensor residual; /* optional, y's shape, added before act */
+} k_linear;
+
+typedef struct k_attention {
+    int heads;
+    int causal; /* query i sees keys 0..i */
+} k_attention;
+
+/* Pixels that the host owns: [t, h, w, c], c 1 (grey), 3 or 4 (alpha is ignored). */
+typedef struct k_image {
+    void   *data;
+    int32_t dtype; /* K_U8 (0..255), K_F16 or K_F32 (0..1) */
+    int32_t t, h, w, c;
+    int64_t stride_t, stride_h; /* bytes */
+} k_image;
+
+/* ---- the table ----------------------------------------------------------------------------- */
+
+struct k_ops {
+    const char *name; /* "cpu" */
+
+    /* ---- conv ---- */
+    /* y = act(conv(x, w) + bias + row + residual)
+     * x [n, h, w, c_in]  w [c_out, c_in, kh, kw], kh = kw in {1, 3}, pad kh/2 on each side
+     * y [n, oh, ow, c_out]; stride 2: oh = ceil(h / 2); up: oh = 2h */
+    void (*conv)(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, const k_conv *o);
+
+    /* ---- linear ---- */
+    /* y = act(x w^T + bias + residual), per row;  x [.., c_in]  w [c_out, c_in]
+     * y [.., c_out], or c_out / 2 with K_GEGLU */
+    void (*linear)(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, const k_linear *o);
+
+    /* ---- attention ---- */
+    /* per image n and head: y = softmax(q k^T / sqrt d) v, d = c / heads
+     * q, y [n, .., tq rows, c]   k, v [n or 1, .., tk rows, c]; any of them may be a slice.
+     * Never more than a tile of scores is held. */
+    void (*attention)(k_ctx *k, k_tensor y, k_tensor q, k_tensor key, k_tensor value,
+                      const k_attention *o);
+
+    /* ---- norm ---- */
+    /* y = act((x - mean_g) * rsqrt(var_g + eps) * gamma + beta), per image and group of
+     * channels;  c % groups == 0; w is a [c] vector with a bias */
+    void (*group_norm)(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, int groups, float eps,
+                       int act);
+    /* the same per row over all c */
+    void (*layer_norm)(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, float eps);
+
+    /* ---- elementwise ---- */
+    /* y = act(x) */
+    void (*activate)(k_ctx *k, k_tensor y, k_tensor x, int act);
+    /* y = x + z; z may have one row per image (h = w = 1) or one row in all */
+    void (*add)(k_ctx *k, k_tensor y, k_tensor x, k_tensor z);
+    /* y = limit * tanh(x / limit) */
+    void (*soft_clamp)(k_ctx *k, k_tensor y, k_tensor x, float limit);
+    /* y = coef[n][0] x0 + coef[n][1] x1 + coef[n][2] x2, per image; coef K_F32 [n, 1, 1, 3].
+     * x1, x2 optional. Noising, x0 from epsilon or v, guidance and renoising are all of this
+     * form; y may be any of the inputs. */
+    void (*mix)(k_ctx *k, k_tensor y, k_tensor coef, k_tensor x0, k_tensor x1, k_tensor x2);
+    /* y[.., 0:ca] = a, y[.., ca:] = b */
+    void (*concat)(k_ctx *k, k_tensor y, k_tensor a, k_tensor b);
+    /* y = x at y's height and width, nearest: source = floor(dst * in / out) */
+    void (*resize_nearest)(k_ctx *k, k_tensor y, k_tensor x);
+
+    /* ---- embed ---- */
+    /* y[n, 0, i] = tokens[ids[n, 0, i]] + positions[i];  ids K_I32 [n, 1, t, 1] */
+    void (*embed)(k_ctx *k, k_tensor y, k_tensor ids, const k_weight *tokens,
+                  const k_weight *positions);
+    /* y[n] = [cos(t_n f), sin(t_n f)] (or sin first), f_i = exp(-ln(10000) i / (c/2 - shift));
+     * t K_F32 [n, 1, 1, 1]  y [n, 1, 1, c], c even. Source: diffusers get_timestep_embedding. */
+    void (*sinusoid)(k_ctx *k, k_tensor y, k_tensor t, int sin_first, float shift);
+
+    /* ---- noise ---- */
+    /* y = N(0, 1), a pure function of (seed, stream, element index): Philox 4x32-10 (Salmon et
+     * al. 2011), then Box-Muller in the exact fp32 operations of philox.h, so that every backend
+     * draws the same bits. */
+    void (*noise)(k_ctx *k, k_tensor y, uint64_t seed, uint32_t stream);
+
+    /* ---- image ---- */
+    /* y [t, h, w, 3] = scale * resized(src in 0..1) + bias; bilinear, widened when shrinking
+     * (torch interpolate(antialias=True)) */
+    void (*image_in)(k_ctx *k, k_tensor y, const k_image *src, float scale, float bias);
+    /* dst = clamp(scale * x + bias, 0, 1), U8 rounded to nearest; same height and width;
+     * a grey dst takes the BT.601 luma, an alpha channel becomes opaque */
+    void (*image_out)(k_ctx *k, const k_image *dst, k_tensor x, float scale, float bias);
+};
+
+/* ---- the ops, as networks call them: nothing happens after a failure ------------------------- */
+
+#define K_CALL(k, op, ...)                                                                         \
+    do {                                                                                           \
+        if (!(k)->status)                                                                          \
+            (k)->ops->op((k), __VA_ARGS__);                                                        \
+    } while (0)
+
+static inline int64_t k_rows(k_tensor t)
+{
+    return (int64_t)t.n * t.h * t.w;
+}
+
+/* Channels [first, first + c) of x. */
+static inline k_tensor k_slice(k_tensor x, int first, int c)
+{
+    size_t size = x.dtype == K_U8 ? 1 : x.dtype == K_F16 || x.dtype == K_BF16 ? 2 : 4;
+    if (x.data)
+        x.data = (char *)x.data + size * (size_t)first;
+    x.c = c;
+    return x;
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif
