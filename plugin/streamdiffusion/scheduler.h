@@ -1,0 +1,42 @@
+/* scheduler.h - noise levels and the coefficients of each denoising step. Pure arithmetic.
+ *
+ * Every step of every mode is y = a x + b z + c w (k_ops.mix); this file computes the numbers, in
+ * double, rounded once to fp32.
+ */
+#ifndef SD_SCHEDULER_H
+#define SD_SCHEDULER_H
+
+#include "scope_plugin.h"
+
+enum { SCHEDULER_MAX_STEPS = 8 };
+enum prediction { PREDICT_EPSILON = 1, PREDICT_V, PREDICT_SAMPLE };
+
+/* From scheduler_config.json. */
+typedef struct scheduler_config {
+    double beta_start, beta_end;    /* 0.00085, 0.012 */
+    int    scaled_linear;           /* else linear */
+    int    train_timesteps;         /* 1000 */
+    int    prediction;              /* enum prediction */
+    int    original_steps;          /* LCM: 50 */
+    double timestep_scaling;        /* LCM: 10 */
+} scheduler_config;
+
+typedef struct scheduler_step {
+    int   timestep;
+    float alpha, sigma;             /* sqrt of abar_t and of 1 - abar_t */
+    float noise[3];                 /* x_t = noise[0] x0 + noise[1] eps */
+    float denoise[3];               /* denoised = denoise[0] x_t + denoise[1] model output */
+} scheduler_step;
+
+typedef struct scheduler {
+    int count;
+    scheduler_step step[SCHEDULER_MAX_STEPS];
+} scheduler;
+
+void scheduler_defaults(scheduler_config *c);
+/* LCM grid of `steps`, then either the given indices into it (count > 0) or the tail that
+ * `strength` leaves. Clamped as spec'd so that at least one step remains; errors name the field. */
+int scheduler_plan(scheduler *s, const scheduler_config *c, int steps, double strength,
+                   const int *index, int count, scope_error *err);
+
+#endif

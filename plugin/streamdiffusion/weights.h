@@ -1,0 +1,45 @@
+/* weights.h - the tensors of one network of a checkpoint, asked for by name and shape.
+ *
+ * A network asks for each weight once while it is built. A tensor that is missing or has another
+ * shape is noted, not fatal, so that one report names them all; weights_finish then says whether
+ * the network may be used. Several safetensors files (shards) make one set.
+ */
+#ifndef SD_WEIGHTS_H
+#define SD_WEIGHTS_H
+
+#include "kernels/kernels.h"
+#include "scope_plugin.h"
+
+typedef struct weights weights;
+
+/* Open the network in folder `dir` (".../unet"): diffusion_pytorch_model or model, plain or
+ * .fp16/.bf16 variant, one file or shards with an index. `label` names it in messages. NULL on
+ * failure. [load] */
+weights *weights_open(k_device *device, const char *dir, const char *label, scope_error *err);
+/* A set that holds no data but records what is asked for: the way a random checkpoint of any
+ * config is written (tests/tools). Every request succeeds with a weight of zeros. */
+weights *weights_open_recorder(k_device *device, const char *label, scope_error *err);
+void weights_close(weights *w); /* frees every k_weight it gave out */
+
+/* Does the set have this tensor (full name)? */
+int weights_has(const weights *w, const char *name);
+
+/* name.weight (and name.bias). `bias`: 1 required, 0 none. The name is built printf-style by the
+ * caller. Never NULL unless the set is already in failure; finish tells. */
+const k_weight *weights_conv(weights *w, const char *name, int out, int in, int k, int bias);
+const k_weight *weights_linear(weights *w, const char *name, int out, int in, int bias);
+/* Stacked along the outputs: joined Q, K, V. `out` is of each part. */
+const k_weight *weights_joined(weights *w, const char *const *names, int parts, int out, int in,
+                               int bias);
+/* A norm: weight and bias [c]. */
+const k_weight *weights_norm(weights *w, const char *name, int c);
+/* A table [rows, c] under its full tensor name. */
+const k_weight *weights_table(weights *w, const char *name, int rows, int c);
+
+/* 0 when every request was met; else *err names the first missing or mis-shaped tensors with both
+ * shapes, and how many. Tensors that nobody asked for are logged through host (may be NULL). */
+int weights_finish(weights *w, const scope_host *host, scope_error *err);
+/* Prepared forms exist now: the mapped pages may go. */
+void weights_release_pages(weights *w);
+
+#endif
