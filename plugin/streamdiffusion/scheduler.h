@@ -8,7 +8,7 @@
 
 #include "scope_plugin.h"
 
-enum { SCHEDULER_MAX_STEPS = 8 };
+enum { SCHEDULER_MAX_STEPS = 50 };
 enum prediction { PREDICT_EPSILON = 1, PREDICT_V, PREDICT_SAMPLE };
 
 /* From scheduler_config.json. */
@@ -34,8 +34,10 @@ typedef struct scheduler {
 } scheduler;
 
 void scheduler_defaults(scheduler_config *c);
-/* LCM grid of `steps`, then either the given indices into it (count > 0) or the tail that
- * `strength` leaves. Clamped as spec'd so that at least one step remains; errors name the field. */
+/* count == 0: the LCM grid of `steps` timesteps within `strength` (diffusers' LCM img2img: all of
+ * them are run), both clamped so that at least one step at t = 19 remains.
+ * count > 0: the given non-decreasing indices into the full-strength grid of `steps`, which is raised
+ * to original_steps when an index does not fit it. Errors name the schema field. */
 int scheduler_plan(scheduler *s, const scheduler_config *c, int steps, double strength,
                    const int *index, int count, scope_error *err);
 
