@@ -17,6 +17,9 @@ CFLAGS_ALL = -std=c11 -D_GNU_SOURCE $(WARN) $(OPT) $(SAN) -fPIC -fvisibility=hid
 # Vectorised inner loops: reductions may be reordered, errno and traps are not wanted.
 CFLAGS_SIMD = -O3 -fno-math-errno -fno-trapping-math -fassociative-math -fno-signed-zeros -ffp-contract=fast
 
+CUDA_SRC  := $(wildcard kernels/cuda/*.cu)
+CUDA_SAYS := $(if $(CUDA_SRC),$(if $(shell command -v nvcc),CUDA: built,CUDA: no nvcc found; built for the CPU alone),CUDA: this version has the CPU backend alone)
+
 ifeq ($(shell uname -m),x86_64)
 ISAS := base avx2 avx512
 MARCH_base   := -march=x86-64-v2
@@ -45,7 +48,7 @@ LINK_kernels         = $(call LIB,kernels) -ldnnl -lm
 LINK_streamdiffusion = $(call LIB,streamdiffusion) $(call LIB,kernels) -ldnnl $(call pkg,--libs,$(PKGS_PLUGIN)) -lm
 LINK_host            = $(call LIB,host) $(call LIB,schema) $(call pkg,--libs,$(PKGS_HOST)) -ldl -lm
 
-.PHONY: help deps build test unit check bench oracle demo doc fmt fmt-check fuzz install clean
+.PHONY: help deps build test check bench oracle demo doc fmt fmt-check fuzz install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -65,7 +68,7 @@ build: $(BUILD)/deps.ok ## the host, the plugins and the examples
 
 .PHONY: all
 all: $(BUILD)/scope $(PLUGIN_SO) $(EXAMPLE_SO)
-	@command -v nvcc >/dev/null 2>&1 || echo "CUDA: no nvcc found; building the CPU backend only"
+	@echo "$(CUDA_SAYS)"
 
 $(BUILD)/scope: $(BUILD)/obj/host/main.o $(call LIB,host) $(call LIB,schema)
 	$(CC) $(SAN) -rdynamic -o $@ $(BUILD)/obj/host/main.o $(LINK_host) -lpthread
@@ -131,6 +134,68 @@ $(foreach l,schema host streamdiffusion kernels,$(eval $(call unit_rule,$(l))))
 $(BUILD)/obj/tests/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_HOST) $(PKGS_PLUGIN) check) -I$(BUILD)/gen -I. -Iplugin \
 	-DBUILD_DIR='"$(abspath $(BUILD))"' -DSOURCE_DIR='"$(abspath .)"' -Wno-overlength-strings
 
-unit: $(UNITS)
+# A fuzz target and the program that replays its corpus: tests/fuzz/fuzz_x.c, tests/fuzz/corpus/x/.
+FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_LIBS = $(call LIB,streamdiffusion) $(call LIB,kernels) $(call LIB,schema)
+FUZZ_LINK = $(LINK_streamdiffusion) $(LINK_schema)
+REPLAYS := $(foreach f,$(FUZZ),$(BUILD)/tests/fuzz/replay_$(f))
+$(BUILD)/tests/fuzz/replay_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/replay.o $(FUZZ_LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -fopenmp -o $@ $(filter %.o,$^) $(FUZZ_LINK)
+	@printf '#!/bin/sh\nexec %s %s\n' $(abspath $@) $(abspath tests/fuzz/corpus/$*) >$@.sh
+
+TOOLS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/tools/*.c tests/bench/*.c tests/oracle/*.c))
+$(TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,streamdiffusion) $(call LIB,kernels)
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -fopenmp -o $@ $< $(LINK_streamdiffusion)
+
+E2E := $(sort $(filter-out tests/e2e/lib.sh,$(wildcard tests/e2e/*.sh)))
+JOBS ?= $(shell nproc)
+
+test: $(BUILD)/deps.ok ## set up, build, and run every test
+	@$(MAKE) --no-print-directory -j$(JOBS) all $(UNITS) $(REPLAYS) $(TOOLS)
+	@BUILD=$(abspath $(BUILD)) tests/run.sh $(JOBS) $(abspath $(UNITS)) \
+	  $(addsuffix .sh,$(abspath $(REPLAYS))) $(abspath $(E2E))
+
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+check: $(BUILD)/deps.ok ## the same tests under ASan and UBSan
+	@mkdir -p $(BUILD)/san && touch $(BUILD)/san/deps.ok
+	@ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:abort_on_error=0 \
+	 LSAN_OPTIONS=suppressions=$(abspath tests/lsan.supp):print_suppressions=0 \
+	 UBSAN_OPTIONS=print_stacktrace=1 TEST_TIMEOUT=900 \
+	 $(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN="$(SANITIZE)" OPT="-O1 -g" test
+
+fuzz: $(BUILD)/deps.ok ## fuzz each target for FUZZ_SECONDS (60) with clang's libFuzzer
+	@tests/fuzz/fuzz.sh $(BUILD)/fuzz $(FUZZ)
+
+bench: $(BUILD)/deps.ok ## time the whole frame beside PyTorch, ONNX Runtime and bare oneDNN
+	@$(MAKE) --no-print-directory -j$(JOBS) all $(TOOLS)
+	@BUILD=$(abspath $(BUILD)) tests/bench/bench.sh
+
+oracle: $(BUILD)/deps.ok ## compare every network with diffusers (SEED=n)
+	@$(MAKE) --no-print-directory -j$(JOBS) all $(TOOLS)
+	@BUILD=$(abspath $(BUILD)) tests/oracle/run.sh $(SEED)
+
+demo: build ## restyle a short clip: build/demo/demo.mp4 and a contact sheet
+	@examples/demo.sh $(BUILD) $(BUILD)/demo
+
+doc: build ## manual pages of the plugins, from their schemas: build/doc/
+	@mkdir -p $(BUILD)/doc
+	@for so in $(BUILD)/plugins/*.so; do \
+	  $(BUILD)/scope doc $$so >$(BUILD)/doc/$$(basename $$so .so).md && echo $(BUILD)/doc/$$(basename $$so .so).md; done
+
+FORMATTED = $(shell git ls-files '*.c' '*.h')
+fmt: ## format the sources
+	@clang-format -i $(FORMATTED)
+fmt-check: ## fail when a source is not formatted
+	@clang-format --dry-run -Werror $(FORMATTED)
+
+install: build ## into PREFIX (/usr/local): bin/scope, lib/scope/*.so, include/*.h
+	install -D -m 755 $(BUILD)/scope $(DESTDIR)$(PREFIX)/bin/scope
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib/scope $(BUILD)/plugins/streamdiffusion.so
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include plugin/scope_abi.h plugin/scope_plugin.h
+
+clean: ## remove what was built
+	rm -rf $(BUILD)
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
