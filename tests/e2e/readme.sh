@@ -1,0 +1,27 @@
+#!/bin/bash
+# Every command in the README's ```sh blocks, run as written, on small stand-ins for the reader's files.
+set -e
+ln -s "$SRC/examples/models/random" sd-turbo
+ln -s "$PLUGINS" plugins
+"$SCOPE" run --quiet --frames 12 "$SRC/examples/clip/clip.mp4" -o party.mp4
+echo '{"strength": [[0, 0.2], [0.3, 0.7, "ease"]]}' >keys.json
+mkdir bin && ln -s "$SCOPE" bin/scope
+export PATH=$PWD/bin:$PATH SCOPE_PATH=$PLUGINS
+
+awk '/^```sh$/ {inside = 1; next} /^```$/ {inside = 0} inside' "$SRC/README.md" >commands.sh
+commands=$(grep -c '^scope ' commands.sh)
+[ "$commands" -ge 12 ] || { echo "only $commands commands found in the README"; exit 1; }
+bash -e -o pipefail -x commands.sh >commands.out
+
+for f in party-watercolour.mp4 party.webm lighthouse.png frames/000001.png; do
+    [ -s $f ] || { echo "the README's commands left no $f"; ls -R .; exit 1; }
+done
+grep -q streamdiffusion commands.out
+
+# The links of the front page lead somewhere.
+grep -oE '\]\([^)h][^)]*\)' "$SRC/README.md" | sed -E 's/^\]\((.*)\)$/\1/' | while read -r link; do
+    [ -e "$SRC/${link%%#*}" ] || { echo "README links to $link, which is not there"; exit 1; }
+done
+# make demo does the main job.
+"$SRC/examples/demo.sh" "$BUILD" demo
+[ -s demo/demo.mp4 ] && [ -s demo/sheet.png ]
