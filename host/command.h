@@ -7,18 +7,18 @@
 /* Exit codes, the same for every subcommand and documented in `scope help exit-codes`. */
 enum {
     EXIT_GOOD = 0,
-    EXIT_FAILED = 1,      /* the work failed: input, plugin or output; stderr says which */
-    EXIT_USAGE = 2,       /* bad flag, bad value, unknown plugin: nothing was started */
-    EXIT_NOT_CLEAN = 3,   /* `check` or `list --strict` found faults */
+    EXIT_FAILED = 1,        /* the work failed: input, plugin or output; stderr says which */
+    EXIT_USAGE = 2,         /* bad flag, bad value, unknown plugin: nothing was started */
+    EXIT_NOT_CLEAN = 3,     /* `check` or `list --strict` found faults */
     EXIT_INTERRUPTED = 130, /* Ctrl-C; the output so far is whole and playable */
 };
 
-int command_run(int argc, char **argv);    /* run.c */
-int command_bench(int argc, char **argv);  /* bench.c */
-int command_list(int argc, char **argv);   /* list.c */
-int command_schema(int argc, char **argv); /* list.c */
-int command_doc(int argc, char **argv);    /* list.c */
-int command_check(int argc, char **argv);  /* check.c */
+int command_run(int argc, char **argv);      /* run.c */
+int command_bench(int argc, char **argv);    /* bench.c */
+int command_list(int argc, char **argv);     /* list.c */
+int command_schema(int argc, char **argv);   /* list.c */
+int command_doc(int argc, char **argv);      /* list.c */
+int command_check(int argc, char **argv);    /* check.c */
 int command_complete(int argc, char **argv); /* complete.c: shell completion */
 
 #endif

@@ -4,11 +4,10 @@
  * is referenced; a stream of one shape takes memory only until its first frames have come back.
  */
 #include "frame.h"
+#include "error.h"
 
 #include <assert.h>
 #include <pthread.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -53,42 +52,31 @@ size_t frame_dtype_size(int dtype)
     }
 }
 
-__attribute__((format(printf, 3, 4))) static int fail(scope_error *err, int status, const char *fmt,
-                                                      ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    err->status = status;
-    err->field[0] = '\0';
-    vsnprintf(err->text, sizeof err->text, fmt, ap);
-    va_end(ap);
-    return status;
-}
-
 /* Bytes of a sane shape, or 0 with *err filled. */
 static size_t shape_bytes(const scope_video *v, scope_error *err)
 {
     size_t element = frame_dtype_size(v->dtype);
     if (v->t < 1 || v->t > TIME_MAX || v->h < 1 || v->h > SIDE_MAX || v->w < 1 || v->w > SIDE_MAX) {
-        fail(err, SCOPE_EINVAL,
-             "a frame of %d x %d x %d (time, height, width) is not possible; time goes to %d, "
-             "height and width go to %d",
-             v->t, v->h, v->w, TIME_MAX, SIDE_MAX);
+        error_set(err, SCOPE_EINVAL, "",
+                  "a frame of %d x %d x %d (time, height, width) is not possible; time goes to %d, "
+                  "height and width go to %d",
+                  v->t, v->h, v->w, TIME_MAX, SIDE_MAX);
         return 0;
     }
     if (v->c != 1 && v->c != 3 && v->c != 4) {
-        fail(err, SCOPE_EINVAL, "a frame of %d channels is not possible; use 1, 3 or 4", v->c);
+        error_set(err, SCOPE_EINVAL, "", "a frame of %d channels is not possible; use 1, 3 or 4",
+                  v->c);
         return 0;
     }
     if (!element) {
-        fail(err, SCOPE_EINVAL, "%d is no element type; use SCOPE_U8, SCOPE_F16 or SCOPE_F32",
-             v->dtype);
+        error_set(err, SCOPE_EINVAL, "",
+                  "%d is no element type; use SCOPE_U8, SCOPE_F16 or SCOPE_F32", v->dtype);
         return 0;
     }
     uint64_t bytes = (uint64_t)v->t * (uint64_t)v->h * (uint64_t)v->w * (uint64_t)v->c * element;
     if (bytes > BYTES_MAX) {
-        fail(err, SCOPE_EINVAL, "a frame of %.1f GiB is too large; the limit is %.0f GiB",
-             (double)bytes / (1 << 30), (double)BYTES_MAX / (1 << 30));
+        error_set(err, SCOPE_EINVAL, "", "a frame of %.1f GiB is too large; the limit is %.0f GiB",
+                  (double)bytes / (1 << 30), (double)BYTES_MAX / (1 << 30));
         return 0;
     }
     return bytes;
@@ -181,8 +169,8 @@ frame *frame_new(frame_pool *pool, const scope_video *shape, scope_error *err)
     if (!f)
         f = create(pool, bytes);
     if (!f) {
-        fail(err, SCOPE_ENOMEM, "no memory for a frame of %d x %d pixels (%.1f MiB)", shape->w,
-             shape->h, (double)bytes / (1 << 20));
+        error_set(err, SCOPE_ENOMEM, "", "no memory for a frame of %d x %d pixels (%.1f MiB)",
+                  shape->w, shape->h, (double)bytes / (1 << 20));
         return NULL;
     }
     void *data = f->v.data;

@@ -1,7 +1,8 @@
 /* instance.h - one loaded plugin at work: dlopen, init, process, reset, fini.
  *
- * It is the scope_host that a plugin sees. Debug builds (and `scope check`) assert thread tags:
- * [frame] calls from another thread than the first, [load] and [frame] overlapping.
+ * It is the scope_host that a plugin sees. Thread tags are checked: that [load] and [frame] calls
+ * never overlap is the host's promise, and asserted; what a plugin does out of turn is refused,
+ * logged and remembered (instance_misuse).
  */
 #ifndef HOST_INSTANCE_H
 #define HOST_INSTANCE_H
@@ -20,7 +21,8 @@ typedef struct instance_sink {
 } instance_sink;
 
 /* Load library `path`, find plugin `id` (NULL: the only one) and call init with `values` (a
- * partial JSON object; completed by the schema). NULL on failure with *err filled. [load] */
+ * partial JSON object; completed by the schema; NULL: the defaults). NULL on failure with *err
+ * filled. `pool` is borrowed until instance_close, *sink is copied and may be NULL. [load] */
 instance *instance_open(const char *path, const char *id, const json_t *values, frame_pool *pool,
                         const instance_sink *sink, scope_error *err);
 void instance_close(instance *in); /* [load] NULL is fine */
@@ -37,8 +39,13 @@ int instance_set(instance *in, const json_t *values, scope_error *err);
 /* The values now in force; new reference. [frame] */
 json_t *instance_values(const instance *in);
 
+/* The time that a generator finds in out->pts_us at its next call; 0 until told. [frame] */
+void instance_set_time(instance *in, int64_t pts_us);
+
 /* One call. `input` is NULL for a generator. *output is a frame to unref, or NULL when the plugin
- * emitted nothing. [frame] */
+ * emitted nothing; it may be `input` itself, referenced once more, when the plugin left it
+ * unchanged. It carries the input's pts, unless the plugin set its own, and its duration. After
+ * SCOPE_EDEVICE only instance_close is of use. [frame] */
 int instance_process(instance *in, frame *input, frame **output, scope_error *err);
 void instance_reset(instance *in); /* [frame] */
 
@@ -46,5 +53,9 @@ void instance_reset(instance *in); /* [frame] */
 int instance_stages(const instance *in, scope_stage *stages, int max);
 /* Wall time of the last process() call in ms. [frame] */
 double instance_last_ms(const instance *in);
+
+/* The first thing the plugin did that its contract forbids but the host survived ("called
+ * host->progress() in process()"), or NULL. */
+const char *instance_misuse(const instance *in);
 
 #endif
