@@ -1,0 +1,47 @@
+/* model.h - a checkpoint folder in memory: its networks on one processor, shared by all who ask.
+ *
+ * A diffusers folder holds tokenizer/, text_encoder/, unet/, vae/, scheduler/; what it holds is
+ * read from its configs. Instances that ask for the same folder, processor and memory policy get
+ * the same model; the last to release it frees the weights. A model never changes once loaded.
+ */
+#ifndef SD_MODEL_H
+#define SD_MODEL_H
+
+#include "clip.h"
+#include "scheduler.h"
+#include "taesd.h"
+#include "tokenizer.h"
+#include "unet.h"
+#include "vae.h"
+
+typedef struct model_options {
+    const char *path;   /* a diffusers folder */
+    const char *taesd;  /* a folder with an AutoencoderTiny; "": look inside `path` */
+    const char *device; /* "cpu", or "auto" for the fastest there is */
+    int memory;         /* k_memory */
+} model_options;
+
+/* Read-only. All pointers are owned by the model. */
+typedef struct model {
+    k_device *device;
+    tokenizer *tokens;
+    clip *text;
+    unet *unet;
+    vae *vae;     /* NULL: the folder has none */
+    taesd *taesd; /* NULL: none was found */
+    clip_config text_config;
+    unet_config unet_config;
+    vae_config vae_config;
+    taesd_config taesd_config;
+    scheduler_config schedule;
+} model;
+
+/* Load, or share. Progress and cancellation go through host, which may be NULL. On failure NULL
+ * and *err names the schema field and the remedy. [load] */
+const model *model_acquire(const scope_host *host, const model_options *o, scope_error *err);
+void model_release(const model *m); /* [load] NULL is fine */
+
+/* Every form of the weights that planning prepares exists: mapped file pages may go. [load] */
+void model_settled(const model *m);
+
+#endif

@@ -1,0 +1,55 @@
+/* pipeline.h - one instance's frames: image in, denoise, image out.
+ *
+ *   z   = encode(frame)                         (image mode)
+ *   x_0 = a_0 z + s_0 E_0                       or x_0 = E_0 (text mode)
+ *   d_i = c_i x_i + o_i UNet(x_i, t_i, text)    for each step i
+ *   x_i+1 = a_i+1 d_i + s_i+1 E_i+1
+ *   frame = decode(d_last)
+ *
+ * The numbers are scheduler.h's; the noise E_i is a function of (seed, i) alone. Everything that a
+ * frame reads (noise, coefficients, keys and values of the text, time rows) lies in kept tensors
+ * that pipeline_set brings up to date, so a frame whose settings are those of the frame before
+ * does nothing but the mathematics and allocates nothing.
+ */
+#ifndef SD_PIPELINE_H
+#define SD_PIPELINE_H
+
+#include "model.h"
+#include "prompt.h"
+
+typedef struct pipeline pipeline;
+
+enum pipeline_fit { FIT_CROP = 1, FIT_STRETCH };
+
+typedef struct pipeline_settings {
+    int width, height; /* multiples of 8 */
+    int fit;           /* enum pipeline_fit */
+    int from_text;     /* start from noise alone, no input frame */
+    int use_taesd;
+    prompt_blend prompt;
+    const char *negative_prompt;
+    uint64_t seed;
+    double guidance_scale; /* > 1: classifier-free guidance; or the model's embedding */
+    int steps;
+    double strength;
+    int index_count; /* of t_index_list; 0: the grid of `steps` and `strength` */
+    int index[SCHEDULER_MAX_STEPS];
+    int do_add_noise; /* noise before steps 2, 3, ... */
+} pipeline_settings;
+
+/* m outlives the result. [load] */
+pipeline *pipeline_open(const model *m, scope_error *err);
+void pipeline_close(pipeline *p); /* [load] NULL is fine */
+
+/* Put settings in force: replans for a new size, re-encodes a new text, redraws noise for a new
+ * seed. Strings are borrowed for the call. On failure the pipeline must be set again before the
+ * next frame. [load] or [frame] */
+int pipeline_set(pipeline *p, const pipeline_settings *s, scope_error *err);
+
+/* out: settings' height and width; in: any size, NULL when from_text. One image each. [frame] */
+int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_error *err);
+
+/* SCOPE_STAGES of the last pipeline_set and pipeline_frame: text, encode, unet, decode, total. */
+int pipeline_stages(const pipeline *p, scope_stage *stages, int max);
+
+#endif

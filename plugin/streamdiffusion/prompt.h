@@ -1,0 +1,31 @@
+/* prompt.h - weighted prompts to the text states that the UNet attends to.
+ *
+ * Each distinct text is encoded once and remembered; blending (blend.h) is done in fp32 on the
+ * remembered states, so moving weights between known texts costs no encoding.
+ */
+#ifndef SD_PROMPT_H
+#define SD_PROMPT_H
+
+#include "model.h"
+
+enum { PROMPT_MAX = 16 };
+
+typedef struct prompt_blend {
+    int count; /* 0: the empty text */
+    const char *text[PROMPT_MAX];
+    double weight[PROMPT_MAX];
+    int slerp; /* spherical between exactly two texts; else linear */
+} prompt_blend;
+
+typedef struct prompts prompts;
+
+/* m and k outlive the result. [load] */
+prompts *prompts_open(k_ctx *k, const model *m, scope_error *err);
+void prompts_close(prompts *p); /* NULL is fine */
+
+/* The text encoder's pass, for planning. [load] */
+void prompts_plan(prompts *p);
+/* states [1, 1, 77, width]: encode what is new, blend, copy in. [frame] */
+int prompts_encode(prompts *p, const prompt_blend *b, k_tensor states, scope_error *err);
+
+#endif
