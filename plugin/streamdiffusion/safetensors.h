@@ -33,6 +33,8 @@ void st_close(st_file *f); /* NULL is fine */
 int st_count(const st_file *f);
 const st_tensor *st_at(const st_file *f, int i);                /* sorted by name */
 const st_tensor *st_find(const st_file *f, const char *name);   /* or NULL */
+/* "F32"; "?" for no st_dtype. */
+const char *st_dtype_name(int dtype);
 /* Let the kernel drop the pages that were read; they come back on the next touch. */
 void st_release_pages(const st_file *f);
 

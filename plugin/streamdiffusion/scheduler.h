@@ -19,6 +19,7 @@ typedef struct scheduler_config {
     int    prediction;              /* enum prediction */
     int    original_steps;          /* LCM: 50 */
     double timestep_scaling;        /* LCM: 10 */
+    int    zero_terminal_snr;       /* rescale_betas_zero_snr: the last timestep is pure noise */
 } scheduler_config;
 
 typedef struct scheduler_step {
@@ -40,5 +41,10 @@ void scheduler_defaults(scheduler_config *c);
  * to original_steps when an index does not fit it. Errors name the schema field. */
 int scheduler_plan(scheduler *s, const scheduler_config *c, int steps, double strength,
                    const int *index, int count, scope_error *err);
+
+/* out[dim] = [sin(1000 w f), cos(1000 w f)], f_i = exp(-ln(10000) i / (dim/2 - 1)): what a distilled
+ * (LCM) UNet is told of the guidance it stands for; w = guidance scale - 1. Source: diffusers
+ * get_guidance_scale_embedding. */
+void scheduler_guidance_embedding(float w, int dim, float *out);
 
 #endif
