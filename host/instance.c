@@ -7,6 +7,7 @@
  */
 #include "instance.h"
 #include "error.h"
+#include "library.h"
 #include "version.h"
 
 #include <assert.h>
@@ -136,49 +137,11 @@ static const void *host_extension(const scope_host *host, const char *id)
 /* ---- loading ----------------------------------------------------------------------------------
  */
 
-static const scope_plugin *find_plugin(const scope_library *library, const char *path,
-                                       const char *id, scope_error *err)
-{
-    if (library->abi != SCOPE_ABI) {
-        error_set(err, SCOPE_EINVAL, "",
-                  "%s speaks ABI %u and this host speaks %u; rebuild the plugin", path,
-                  library->abi, SCOPE_ABI);
-        return NULL;
-    }
-    const scope_plugin *const *p = library->plugins;
-    if (!p || !*p) {
-        error_set(err, SCOPE_EINVAL, "", "%s contains no plugin", path);
-        return NULL;
-    }
-    if (!id && p[1]) {
-        error_set(err, SCOPE_EINVAL, "", "%s contains several plugins; name one, such as %s", path,
-                  p[0]->id ? p[0]->id : "?");
-        return NULL;
-    }
-    while (*p && id && (!(*p)->id || strcmp((*p)->id, id)))
-        p++;
-    if (!*p)
-        error_set(err, SCOPE_EINVAL, "", "%s contains no plugin %s", path, id);
-    else if (!(*p)->id || !(*p)->version || !(*p)->schema || !(*p)->init || !(*p)->process ||
-             !(*p)->fini)
-        error_set(err, SCOPE_EINVAL, "",
-                  "%s: a plugin lacks one of id, version, schema, init, process, fini", path);
-    else
-        return *p;
-    return NULL;
-}
-
 static int open_library(instance *in, const char *path, const char *id, scope_error *err)
 {
-    /* NODELETE: a plugin may leave threads behind (an OpenMP pool does) whose code must stay. */
-    in->library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (!in->library)
-        return error_set(err, SCOPE_EIO, "", "cannot load %s: %s", path, dlerror());
-    const scope_library *library = dlsym(in->library, "scope_entry");
-    if (!library)
-        return error_set(err, SCOPE_EINVAL, "",
-                         "%s is no scope plugin: it does not export scope_entry", path);
-    in->plugin = find_plugin(library, path, id, err);
+    const scope_library *library = library_open(path, &in->library, err);
+    if (library)
+        in->plugin = library_find(library, path, id, err);
     return in->plugin ? SCOPE_OK : err->status;
 }
 
