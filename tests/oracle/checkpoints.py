@@ -1,0 +1,228 @@
+"""Random checkpoints in the diffusers folder format, of tiny and of full size.
+
+A checkpoint is a pure function of (name, seed): every tensor has a generator of its own, seeded by
+its name. Weights are fan-in scaled (std = gain / sqrt(fan in)), so that activations stay O(1) from
+the first to the last layer and an error anywhere is seen at the output:
+  - queries and keys have gain 1.5, so that softmax is neither flat nor one-hot;
+  - the autoencoders' last layers are calibrated on one noise input: latents get a standard deviation
+    of 1 (after scaling_factor), pictures a mid grey mean and enough contrast;
+  - norms are 1 + 0.1 n, biases 0.1 n, so that a forgotten one is an error and not a rounding.
+"""
+
+import json
+import pathlib
+import shutil
+import zlib
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from safetensors.torch import save_file
+from transformers import CLIPTextConfig, CLIPTextModel
+
+import vocabulary
+
+FORMAT = 1  # raise it when the same (name, seed) must give other bytes
+
+CROSS, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
+UP_CROSS, UP_PLAIN = "CrossAttnUpBlock2D", "UpBlock2D"
+
+SD15_UNET = dict(
+    sample_size=64, block_out_channels=(320, 640, 1280, 1280), layers_per_block=2,
+    down_block_types=(CROSS, CROSS, CROSS, PLAIN), up_block_types=(UP_PLAIN, UP_CROSS, UP_CROSS, UP_CROSS),
+    cross_attention_dim=768, attention_head_dim=8)
+SD2_UNET = dict(
+    SD15_UNET, cross_attention_dim=1024, attention_head_dim=(5, 10, 20, 20), use_linear_projection=True)
+CLIP_L = dict(
+    vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
+    num_attention_heads=12, hidden_act="quick_gelu", projection_dim=768,
+    bos_token_id=49406, eos_token_id=49407, pad_token_id=1)
+OPENCLIP_H = dict(
+    vocab_size=49408, hidden_size=1024, intermediate_size=4096, num_hidden_layers=23,
+    num_attention_heads=16, hidden_act="gelu", projection_dim=512,
+    bos_token_id=49406, eos_token_id=49407, pad_token_id=1)
+SD_VAE = dict(
+    block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, sample_size=512,
+    down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+    scaling_factor=0.18215)
+
+SCHEDULE = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+                num_train_timesteps=1000, set_alpha_to_one=False, steps_offset=1,
+                prediction_type="epsilon")
+PNDM = dict(SCHEDULE, _class_name="PNDMScheduler", skip_prk_steps=True)
+DDIM_V = dict(SCHEDULE, _class_name="DDIMScheduler", clip_sample=False, prediction_type="v_prediction")
+EULER = dict(SCHEDULE, _class_name="EulerDiscreteScheduler", timestep_spacing="trailing")
+LCM = dict(SCHEDULE, _class_name="LCMScheduler", clip_sample=False, original_inference_steps=50,
+           timestep_scaling=10.0, rescale_betas_zero_snr=False)
+
+# Tiny networks: two resolutions, odd head sizes, every branch of the full ones.
+TINY_UNET = dict(
+    sample_size=8, block_out_channels=(16, 24), layers_per_block=1, norm_num_groups=8,
+    down_block_types=(CROSS, PLAIN), up_block_types=(UP_PLAIN, UP_CROSS),
+    cross_attention_dim=32, attention_head_dim=2)
+TINY_CLIP = dict(
+    hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+    hidden_act="quick_gelu", projection_dim=32)
+TINY_VAE = dict(
+    SD_VAE, block_out_channels=(8, 8, 8, 16), layers_per_block=1, norm_num_groups=4, sample_size=64)
+TINY_TAESD = dict(
+    encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4,
+    num_encoder_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 1))
+
+MODELS = {
+    "sd15": dict(unet=SD15_UNET, text=CLIP_L, vae=SD_VAE, taesd={}, scheduler=PNDM),
+    "sd21": dict(unet=dict(SD2_UNET, sample_size=96, upcast_attention=True), text=OPENCLIP_H,
+                 vae=SD_VAE, taesd={}, scheduler=DDIM_V, pad="!"),
+    "turbo": dict(unet=SD2_UNET, text=OPENCLIP_H, vae=SD_VAE, taesd={}, scheduler=EULER, pad="!"),
+    "lcm": dict(unet=dict(SD15_UNET, time_cond_proj_dim=256), text=CLIP_L, vae=SD_VAE, taesd={},
+                scheduler=LCM),
+    "tiny-sd1": dict(unet=TINY_UNET, text=TINY_CLIP, vae=TINY_VAE, taesd=TINY_TAESD, scheduler=PNDM),
+    "tiny-sd2": dict(unet=dict(TINY_UNET, attention_head_dim=(1, 2), use_linear_projection=True,
+                               upcast_attention=True, cross_attention_dim=24),
+                     text=dict(TINY_CLIP, hidden_size=24, hidden_act="gelu"), pad="!",
+                     vae=dict(TINY_VAE, block_out_channels=(4, 8, 8, 8)),
+                     scheduler=DDIM_V, shards=2),
+    "tiny-lcm": dict(unet=dict(TINY_UNET, block_out_channels=(16, 16), time_cond_proj_dim=32),
+                     text=dict(TINY_CLIP, num_hidden_layers=1), vae=TINY_TAESD, scheduler=LCM),
+}
+
+TINY_VOCABULARY = 600
+
+
+def generator(seed, name):
+    return torch.Generator().manual_seed((seed << 32) ^ zlib.crc32(name.encode()))
+
+
+def fill(model, seed, scope):
+    """Every parameter of `model`, by its name's own random stream."""
+    relu = isinstance(model, AutoencoderTiny)
+    state = {}
+    for name, p in model.named_parameters():
+        r = torch.randn(p.shape, generator=generator(seed, f"{scope}.{name}"))
+        if "embedding" in name and p.ndim == 2 and scope == "text_encoder":
+            r *= 0.5
+        elif p.ndim >= 2:
+            gain = 1.0
+            if any(f".{k}." in name for k in ("to_q", "to_k", "q_proj", "k_proj")):
+                gain = 1.5
+            elif relu:
+                gain = 0.5 if ".conv.4." in name else 2 ** 0.5
+            r *= gain / p[0].numel() ** 0.5
+        else:
+            r = 0.1 * r + (1.0 if name.endswith("weight") else 0.0)
+        state[name] = r
+    model.load_state_dict(state, strict=False, assign=True)
+    return model.eval()
+
+
+@torch.no_grad()
+def calibrate(vae, seed):
+    """Scale the last layers: unit latents, pictures around mid grey. See the head of the file."""
+    x = torch.rand(1, 3, 64, 64, generator=generator(seed, "calibrate")) * 2 - 1
+    z = torch.randn(1, 4, 8, 8, generator=generator(seed, "calibrate.z"))
+    if isinstance(vae, AutoencoderTiny):
+        last = vae.encoder.layers[-1]
+        scale_to(last, vae.encode(x).latents, 1.0, 0.0, slice(None))
+        # The decoder returns 2 y - 1.
+        scale_to(vae.decoder.layers[-1], vae.decode(z).sample, 0.35, 0.0, slice(None), before=(2.0, -1.0))
+        return
+    mean = slice(0, 4)
+    scale_to(vae.quant_conv, vae.encode(x).latent_dist.mean, 1 / vae.config.scaling_factor, 0.0, mean)
+    vae.post_quant_conv.weight.data *= vae.config.scaling_factor
+    scale_to(vae.decoder.conv_out, vae.decode(z / vae.config.scaling_factor).sample, 0.35, 0.0, slice(None))
+
+
+def scale_to(layer, y, std, mean, rows, before=(1.0, 0.0)):
+    """Change `layer` so that y = before[0] * layer(..) + before[1] gets this mean and deviation."""
+    k = std / y.std()
+    layer.weight.data[rows] *= k
+    layer.bias.data[rows] *= k
+    shift = (mean - before[1] - k * (y.mean() - before[1])) / before[0]
+    layer.bias.data[rows] += shift
+
+
+def save(model, folder, dtype, shards=1, prefix="", stem="diffusion_pytorch_model"):
+    folder.mkdir(parents=True)
+    state = {prefix + k: v.to(dtype).contiguous() for k, v in model.state_dict().items()}
+    if shards == 1:
+        save_file(state, folder / f"{stem}.safetensors", metadata={"format": "pt"})
+        return
+    names = sorted(state)
+    where = {}
+    for i in range(shards):
+        file = f"{stem}-{i + 1:05d}-of-{shards:05d}.safetensors"
+        part = names[i::shards]
+        save_file({n: state[n] for n in part}, folder / file, metadata={"format": "pt"})
+        where.update({n: file for n in part})
+    total = sum(t.numel() * t.element_size() for t in state.values())
+    (folder / f"{stem}.safetensors.index.json").write_text(
+        json.dumps(dict(metadata=dict(total_size=total), weight_map=where), indent=1) + "\n")
+
+
+def write_json(path, data):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=2) + "\n")
+
+
+def new_network(make):
+    """Build without the default initialisation: it costs minutes at full size and is overwritten."""
+    with torch.device("meta"):
+        return make()
+
+
+def write_vae(folder, config, seed, dtype):
+    cls = AutoencoderTiny if "layers_per_block" not in config else AutoencoderKL
+    vae = cls(**config)
+    fill(vae, seed, "vae")
+    calibrate(vae, seed)
+    save(vae, folder, dtype)
+    vae.save_config(folder)
+    return cls.__name__
+
+
+def write(name, folder, seed, dtype):
+    model, folder = MODELS[name], pathlib.Path(folder)
+    unet = new_network(lambda: UNet2DConditionModel(**model["unet"]))
+    fill(unet, seed, "unet")
+    save(unet, folder / "unet", dtype, shards=model.get("shards", 1))
+    unet.save_config(folder / "unet")
+    del unet
+
+    size = model["text"].get("vocab_size", TINY_VOCABULARY)
+    vocabulary.write(folder / "tokenizer", size, pad=model.get("pad", vocabulary.END))
+    text = dict(dict(vocab_size=size, bos_token_id=size - 2, eos_token_id=size - 1, pad_token_id=1,
+                     max_position_embeddings=77), **model["text"])
+    config = CLIPTextConfig(**text)
+    encoder = CLIPTextModel(config)
+    fill(encoder, seed, "text_encoder")
+    # Checkpoints of the wild carry this prefix; newer transformers drop it in memory.
+    has = next(iter(encoder.state_dict())).startswith("text_model.")
+    save(encoder, folder / "text_encoder", dtype, prefix="" if has else "text_model.", stem="model")
+    config.architectures = ["CLIPTextModel"]
+    config.save_pretrained(folder / "text_encoder")
+
+    vae = write_vae(folder / "vae", model["vae"], seed, dtype)
+    if "taesd" in model:
+        write_vae(folder / "taesd", model["taesd"], seed, dtype)
+    write_json(folder / "scheduler" / "scheduler_config.json", model["scheduler"])
+    write_json(folder / "model_index.json", {
+        "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.36.0",
+        "feature_extractor": [None, None], "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", model["scheduler"]["_class_name"]],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", vae]})
+    return folder
+
+
+def cached(name, seed, root, dtype=torch.float16):
+    """The folder of checkpoint `name`, written on the first call."""
+    kind = str(dtype).removeprefix("torch.")
+    folder = pathlib.Path(root) / f"{name}-{kind}-seed{seed}-v{FORMAT}"
+    if not folder.exists():
+        part = folder.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        write(name, part, seed, dtype)
+        part.rename(folder)
+    return folder

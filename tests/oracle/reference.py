@@ -1,0 +1,204 @@
+"""The same networks and frames in PyTorch, fp32, from diffusers modules.
+
+Nothing here looks at our C code: networks are diffusers', the schedule is diffusers' LCMScheduler,
+guidance, blending and the order of a frame are written from their formulas. Only the noise is ours
+(the probe dumps it), because two random number generators cannot be compared.
+"""
+
+import json
+import pathlib
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, UNet2DConditionModel
+from diffusers.schedulers import scheduling_lcm
+from transformers import CLIPTextModel, CLIPTokenizer
+
+
+class Model:
+    """One checkpoint folder; each network is loaded in fp32 on first use and dropped on request."""
+
+    LOADERS = {
+        "unet": lambda d: UNet2DConditionModel.from_pretrained(d, torch_dtype=torch.float32),
+        "text_encoder": lambda d: CLIPTextModel.from_pretrained(d, dtype=torch.float32),
+        "tokenizer": CLIPTokenizer.from_pretrained,
+        "taesd": lambda d: AutoencoderTiny.from_pretrained(d, torch_dtype=torch.float32),
+    }
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        self.loaded = {}
+        self.schedule = json.loads((self.folder / "scheduler/scheduler_config.json").read_text())
+
+    def __getattr__(self, name):
+        if name not in ("unet", "text_encoder", "tokenizer", "taesd", "vae"):
+            raise AttributeError(name)
+        if name not in self.loaded:
+            path = str(self.folder / name)
+            if name == "vae":
+                kind = json.loads((self.folder / "vae/config.json").read_text())["_class_name"]
+                cls = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}[kind]
+                net = cls.from_pretrained(path, torch_dtype=torch.float32)
+            else:
+                net = self.LOADERS[name](path)
+            self.loaded[name] = net.eval() if isinstance(net, torch.nn.Module) else net
+        return self.loaded[name]
+
+    def drop(self, *names):
+        for name in names or list(self.loaded):
+            self.loaded.pop(name, None)
+
+    # ---- text ----
+
+    def ids(self, text):
+        return self.tokenizer(text, padding="max_length", max_length=77, truncation=True).input_ids
+
+    @torch.no_grad()
+    def embed_ids(self, ids):
+        return self.text_encoder(torch.tensor([ids])).last_hidden_state
+
+    def embed(self, prompts, method="linear"):
+        """A prompt, or a list of (text, weight): [1, 77, C]. Formulas: Scope's EmbeddingBlender."""
+        if isinstance(prompts, str):
+            return self.embed_ids(self.ids(prompts))
+        e = [self.embed_ids(self.ids(text))[0].double() for text, _ in prompts]
+        w = np.array([weight for _, weight in prompts], dtype=np.float64)
+        w = w / w.sum() if w.sum() > 0 else np.full(len(e), 1 / len(e))
+        if method == "slerp" and len(e) == 2:
+            return slerp(e[0], e[1], w[1])[None].float()
+        blend = sum(wi * ei for wi, ei in zip(w, e))
+        want = sum(wi * ei.norm() for wi, ei in zip(w, e))
+        if len(e) > 1:
+            blend = blend * want / blend.norm()
+        return blend[None].float()
+
+    # ---- pictures and latents ----
+
+    def autoencoder(self, tiny):
+        return self.taesd if tiny and (self.folder / "taesd").exists() else self.vae
+
+    @torch.no_grad()
+    def encode(self, x, tiny):
+        """x [1, 3, H, W] in -1..1 to the latent that the UNet sees; the mean, not a sample."""
+        vae = self.autoencoder(tiny)
+        if isinstance(vae, AutoencoderTiny):
+            return vae.encode(x).latents * vae.config.scaling_factor
+        return vae.encode(x).latent_dist.mode() * vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, z, tiny):
+        vae = self.autoencoder(tiny)
+        return vae.decode(z / vae.config.scaling_factor).sample
+
+    # ---- the denoiser ----
+
+    def guidance_embedding(self, scale):
+        """LCM's embedding of guidance scale w = scale - 1 (Luo et al. 2023, as diffusers feeds it)."""
+        dim = self.unet.config.time_cond_proj_dim
+        if not dim:
+            return None
+        w = torch.tensor([scale - 1.0]) * 1000.0
+        f = torch.exp(torch.arange(dim // 2, dtype=torch.float32) * -(np.log(10000.0) / (dim // 2 - 1)))
+        return torch.cat([torch.sin(w[:, None] * f), torch.cos(w[:, None] * f)], dim=1)
+
+    @torch.no_grad()
+    def denoise(self, x, t, context, cond=None):
+        return self.unet(x, torch.tensor([t]), encoder_hidden_states=context, timestep_cond=cond).sample
+
+    def taps(self, x, t, context, cond=None):
+        """The output, and the output of every part of the UNet by its diffusers name."""
+        found, hooks = {}, []
+
+        def watch(name):
+            def hook(_module, _args, result):
+                y = result[0] if isinstance(result, tuple) else getattr(result, "sample", result)
+                found[name] = y.detach().clone()
+            return hook
+
+        for name, module in self.unet.named_modules():
+            if tap_name(name):
+                hooks.append(module.register_forward_hook(watch(name)))
+        try:
+            return self.denoise(x, t, context, cond), found
+        finally:
+            for h in hooks:
+                h.remove()
+
+    # ---- the schedule ----
+
+    def scheduler(self):
+        keep = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type",
+                "original_inference_steps", "timestep_scaling")
+        return LCMScheduler(**{k: self.schedule[k] for k in keep if k in self.schedule})
+
+    def plan(self, steps, strength=1.0, indices=None):
+        """The scheduler with its timesteps set, and the timesteps that are run."""
+        s = self.scheduler()
+        if indices:
+            if max(indices) >= steps:
+                steps = s.config.original_inference_steps
+            s.set_timesteps(steps)
+            chosen = [int(s.timesteps[i]) for i in indices]
+        else:
+            s.set_timesteps(steps, strength=strength)
+            chosen = [int(t) for t in s.timesteps]
+        # LCMScheduler renoises to the next entry of its own list: make that list ours.
+        s.timesteps = torch.tensor(chosen)
+        s.num_inference_steps = len(chosen)
+        s._step_index = None
+        return s, chosen
+
+    # ---- a frame ----
+
+    def frame(self, noise, prompts, *, image=None, steps=1, strength=1.0, indices=None, guidance=1.0,
+              negative="", method="linear", tiny=True, add_noise=True):
+        """image: u8 [H, W, 3] or None; noise: one [1, 4, h, w] per step. Returns floats in 0..1."""
+        s, timesteps = self.plan(steps, strength, indices)
+        context = self.embed(prompts, method)
+        cond = self.guidance_embedding(guidance)
+        classifier_free = guidance > 1 and cond is None
+        unwanted = self.embed(negative) if classifier_free else None
+        if image is None:
+            x = noise[0]
+        else:
+            z = self.encode(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1, tiny)
+            x = s.add_noise(z, noise[0], torch.tensor([timesteps[0]]))
+        for i, t in enumerate(timesteps):
+            eps = self.denoise(x, t, context, cond)
+            if classifier_free:
+                u = self.denoise(x, t, unwanted, cond)
+                eps = u + guidance * (eps - u)
+            again = noise[i + 1] if i + 1 < len(timesteps) else None
+            x = step(s, eps, t, x, again if add_noise or again is None else torch.zeros_like(again))
+        y = self.decode(x, tiny)[0].permute(1, 2, 0).numpy()
+        return np.clip(y / 2 + 0.5, 0, 1)
+
+
+def step(s, eps, t, x, noise):
+    """LCMScheduler.step with the given noise in place of a random one."""
+    draw, scheduling_lcm.randn_tensor = scheduling_lcm.randn_tensor, lambda *a, **k: noise
+    try:
+        return s.step(eps, torch.tensor(t), x, return_dict=False)[0]
+    finally:
+        scheduling_lcm.randn_tensor = draw
+
+
+def slerp(a, b, t):
+    """Per token, along the great circle between the directions of a and b."""
+    ua, ub = a / a.norm(dim=-1, keepdim=True), b / b.norm(dim=-1, keepdim=True)
+    omega = torch.acos((ua * ub).sum(-1, keepdim=True).clamp(-1, 1))
+    so = torch.sin(omega)
+    flat = so < 1e-6
+    so = torch.where(flat, torch.ones_like(so), so)
+    ka = torch.where(flat, torch.full_like(so, 1 - t), torch.sin((1 - t) * omega) / so)
+    kb = torch.where(flat, torch.full_like(so, t), torch.sin(t * omega) / so)
+    return ka * a + kb * b
+
+
+def tap_name(name):
+    """Is this module one that we compare? Resnets, transformers, samplers and the ends."""
+    parts = name.split(".")
+    if name in ("time_embedding", "conv_in", "conv_out"):
+        return True
+    return len(parts) >= 3 and parts[-1].isdigit() and parts[-2] in (
+        "resnets", "attentions", "downsamplers", "upsamplers") and "blocks" in parts[0] + "blocks"
