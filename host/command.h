@@ -13,6 +13,17 @@ enum {
     EXIT_INTERRUPTED = 130, /* Ctrl-C; the output so far is whole and playable */
 };
 
+typedef struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary; /* one line */
+} command;
+
+/* All of them, in the order of the usage; ends with a NULL name. */
+extern const command commands[];
+/* By name, or NULL. */
+const command *command_find(const char *name);
+
 int command_run(int argc, char **argv);      /* run.c */
 int command_bench(int argc, char **argv);    /* bench.c */
 int command_list(int argc, char **argv);     /* list.c */

@@ -24,13 +24,22 @@ struct registry {
 /* ---- the child: one library -------------------------------------------------------------------
  */
 
+/* Text for a person, made valid UTF-8 where a plugin's bytes or a cut have spoilt it. */
+static json_t *sentence(const char *text)
+{
+    char *valid = g_utf8_make_valid(text, -1);
+    json_t *j = json_string(valid);
+    g_free(valid);
+    return j;
+}
+
 static json_t *describe(const scope_plugin *plugin)
 {
     scope_error err = {0};
     schema_error cause;
     json_t *j = json_object();
     if (library_check(plugin, &err) < 0) {
-        json_object_set_new(j, "fault", json_string(err.text));
+        json_object_set_new(j, "fault", sentence(err.text));
         if (!plugin->id)
             return j;
     }
@@ -40,10 +49,11 @@ static json_t *describe(const scope_plugin *plugin)
     json_object_set_new(j, "version", json_string(plugin->version));
     json_object_set_new(j, "schema", json_string(plugin->schema));
     schema *s = schema_parse(plugin->schema, &cause);
-    if (!s)
-        json_object_set_new(
-            j, "fault",
-            json_sprintf("schema: %s%s%s", cause.path, cause.path[0] ? ": " : "", cause.text));
+    if (!s) {
+        char *text = g_strdup_printf("schema%s: %s", cause.path, cause.text);
+        json_object_set_new(j, "fault", sentence(text));
+        g_free(text);
+    }
     schema_free(s);
     return j;
 }
@@ -57,7 +67,7 @@ int registry_scan_child(const char *path)
     json_object_set_new(answer, "plugins", plugins);
     const scope_library *library = library_open(path, &handle, &err);
     if (!library)
-        json_object_set_new(answer, "fault", json_string(err.text));
+        json_object_set_new(answer, "fault", sentence(err.text));
     for (int i = 0; library && library->plugins[i]; i++)
         json_array_append_new(plugins, describe(library->plugins[i]));
     int status = json_dumpfd(answer, report, JSON_COMPACT);
@@ -126,6 +136,8 @@ static void take_in(registry *r, const char *path, const child_report *report)
         e->id = g_strdup(json_string_value(json_object_get(plugin, "id")));
         e->version = g_strdup(json_string_value(json_object_get(plugin, "version")));
         e->schema = g_strdup(json_string_value(json_object_get(plugin, "schema")));
+        if (!e->fault && (!e->id || !e->version || !e->schema))
+            e->fault = g_strdup("describes itself in text that is not UTF-8");
     }
     json_decref(answer);
 }
