@@ -247,8 +247,8 @@ static st_file *parsed(st_file *f, char why[WHY])
     return NULL;
 }
 
-/* Map f->label. The descriptor need not outlive the mapping; O_NONBLOCK because a pipe must not hang
- * the load before fstat tells what it is. */
+/* Map f->label. The descriptor need not outlive the mapping; O_NONBLOCK because a pipe must not
+ * hang the load before fstat tells what it is. */
 static int map(st_file *f, char why[WHY])
 {
     struct stat s;

@@ -36,6 +36,10 @@ const k_weight *weights_norm(weights *w, const char *name, int c);
 /* A table [rows, c] under its full tensor name. */
 const k_weight *weights_table(weights *w, const char *name, int rows, int c);
 
+/* Request i of a recorder, in the order asked: its full tensor name and shape, borrowed from w.
+ * Returns 0 past the last. */
+int weights_recorded(const weights *w, int i, const char **name, int *ndim, const int64_t **dim);
+
 /* 0 when every request was met; else *err names the first missing or mis-shaped tensors with both
  * shapes, and how many. Tensors that nobody asked for are logged through host (may be NULL). */
 int weights_finish(weights *w, const scope_host *host, scope_error *err);
