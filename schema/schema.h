@@ -17,43 +17,44 @@
 #include "../plugin/scope_abi.h"
 
 typedef struct schema_error {
-    char path[128]; /* JSON path, "/properties/strength/ui/ordr", or the field "prompts[1].weight" */
+    char
+        path[128]; /* JSON path, "/properties/strength/ui/ordr", or the field "prompts[1].weight" */
     char text[256]; /* one sentence: the thing, the value, the remedy */
 } schema_error;
 
 typedef struct schema_ui {
-    bool        shown;      /* the field has a "ui" object */
-    int         order;      /* lower first; 999 when absent */
-    const char *label;      /* never NULL: label, else title, else the name in words */
-    const char *component;  /* or NULL */
-    const char *category;   /* "configuration" (default) or "input" */
-    const char *group;      /* or NULL */
-    const char *unit;       /* or NULL */
-    bool        text_mode, video_mode; /* both true when "modes" is absent */
-    bool        is_load_param;
-    bool        multiline;
-    bool        modulatable;
-    double      modulatable_min, modulatable_max;
-    const char *visible_if;       /* name of another field, or NULL */
-    json_t     *visible_if_value; /* borrowed: shown while that field equals this */
+    bool shown;                 /* the field has a "ui" object */
+    int order;                  /* lower first; 999 when absent */
+    const char *label;          /* never NULL: label, else title, else the name in words */
+    const char *component;      /* or NULL */
+    const char *category;       /* "configuration" (default) or "input" */
+    const char *group;          /* or NULL */
+    const char *unit;           /* or NULL */
+    bool text_mode, video_mode; /* both true when "modes" is absent */
+    bool is_load_param;
+    bool multiline;
+    bool modulatable;
+    double modulatable_min, modulatable_max;
+    const char *visible_if;   /* name of another field, or NULL */
+    json_t *visible_if_value; /* borrowed: shown while that field equals this */
 } schema_ui;
 
 typedef struct schema_field schema_field;
 struct schema_field {
     const char *name;        /* "" for items */
-    int         type;        /* scope_type: BOOL INT NUM STR LIST OBJ */
+    int type;                /* scope_type: BOOL INT NUM STR LIST OBJ */
     const char *title;       /* or NULL */
     const char *description; /* "" when absent */
-    json_t     *def;         /* borrowed: the complete, validated default; never NULL in a property */
-    bool        has_min, has_max;
-    double      min, max;
-    double      step;        /* 0 when absent */
-    json_t     *choices;     /* borrowed array, or NULL */
-    int         min_items, max_items; /* max_items -1: no limit */
-    const schema_field *items;        /* LIST */
-    const schema_field *properties;   /* OBJ, in declaration order */
-    int         count;                /* of properties */
-    schema_ui   ui;
+    json_t *def; /* borrowed: the complete, validated default; never NULL in a property */
+    bool has_min, has_max;
+    double min, max;
+    double step;                    /* 0 when absent */
+    json_t *choices;                /* borrowed array, or NULL */
+    int min_items, max_items;       /* max_items -1: no limit */
+    const schema_field *items;      /* LIST */
+    const schema_field *properties; /* OBJ, in declaration order */
+    int count;                      /* of properties */
+    schema_ui ui;
 };
 
 typedef struct schema schema;
@@ -72,7 +73,8 @@ const schema_field *schema_find(const schema *s, const char *name); /* or NULL *
 /* The nearest of `count` names to a misspelt one, or NULL if none is near. */
 const char *schema_nearest(const char *name, const char *const *names, int count);
 
-/* ---- bind: object -> kwargs -------------------------------------------------------------------- */
+/* ---- bind: object -> kwargs --------------------------------------------------------------------
+ */
 
 /* A complete, validated object: every field once, in schema order, defaults applied, shorthands
  * expanded (README.md). `values` may be partial or NULL. New reference. */
@@ -92,7 +94,8 @@ int schema_flag(const schema *s, json_t *values, const char *name, const char *t
 /* Flags grouped and ordered by ui.order, each with range, default and unit. */
 void schema_help(const schema *s, FILE *out);
 
-/* ---- emit -------------------------------------------------------------------------------------- */
+/* ---- emit --------------------------------------------------------------------------------------
+ */
 
 /* The schema as a UI reads it: references resolved, defaults complete. New reference. */
 json_t *schema_json(const schema *s);
