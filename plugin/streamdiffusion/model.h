@@ -8,6 +8,7 @@
 #define SD_MODEL_H
 
 #include "clip.h"
+#include "config.h"
 #include "scheduler.h"
 #include "taesd.h"
 #include "tokenizer.h"
@@ -29,11 +30,7 @@ typedef struct model {
     unet *unet;
     vae *vae;     /* NULL: the folder has none */
     taesd *taesd; /* NULL: none was found */
-    clip_config text_config;
-    unet_config unet_config;
-    vae_config vae_config;
-    taesd_config taesd_config;
-    scheduler_config schedule;
+    model_config config;
 } model;
 
 /* Load, or share. Progress and cancellation go through host, which may be NULL. On failure NULL
