@@ -82,10 +82,9 @@ static void unet_blocks(config_file *f, const char *key, const char *plain, cons
         config_note(f, "%s is missing", key);
     if (f->err->status)
         return;
+    int plain_at = !strcmp(plain, "DownBlock2D") ? n - 1 : 0; /* diffusers' default */
     for (int i = 0; i < n; i++) {
-        const char *is = given                                                       ? type[i]
-                         : (key[0] == 'd') == (i == n - 1) && (i == 0 || i == n - 1) ? plain
-                                                                                     : attending;
+        const char *is = given ? type[i] : i == plain_at ? plain : attending;
         attention[i] = !strcmp(is, attending);
         if (!attention[i] && strcmp(is, plain))
             config_note(f, "unsupported block type: %.40s; %s and %s are supported", is, plain,
