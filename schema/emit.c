@@ -94,7 +94,7 @@ static void write_type(writer *w, const schema_field *f)
     write_type(w, f->items);
 }
 
-/* "0 to 1, step 0.01, px": what a value must be. False when there is nothing to say. */
+/* "0 to 32 px, step 1": what a value must be. False when there is nothing to say. */
 static bool write_limits(writer *w, const schema_field *f)
 {
     char text[72];
@@ -114,6 +114,11 @@ static bool write_limits(writer *w, const schema_field *f)
         write_text(w, text);
         any = true;
     }
+    if (f->ui.unit) {
+        write_text(w, any ? " " : "in ");
+        write_text(w, f->ui.unit);
+        any = true;
+    }
     if (f->step > 0) {
         write_text(w, any ? ", step " : "step ");
         write_text(w, schema_text_number(f->step, text, sizeof text));
@@ -126,11 +131,6 @@ static bool write_limits(writer *w, const schema_field *f)
             snprintf(text, sizeof text, "at least %d items", f->min_items);
         write_text(w, any ? ", " : "");
         write_text(w, text);
-        any = true;
-    }
-    if (f->ui.unit) {
-        write_text(w, any ? " " : "in ");
-        write_text(w, f->ui.unit);
         any = true;
     }
     if (f->items && (f->items->choices || f->items->has_min || f->items->has_max)) {

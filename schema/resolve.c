@@ -22,37 +22,33 @@ typedef struct resolver {
 
 static int override(json_t *field, const json_t *with);
 
-/* One keyword of `with` onto `field`: 0 or, without memory, -1. */
+/* `value` takes the place of member `key`; null removes it. 0 or, without memory, -1. */
+static int replace(json_t *owner, const char *key, json_t *value)
+{
+    if (!json_is_null(value))
+        return json_object_set_nocheck(owner, key, value);
+    json_object_del(owner, key);
+    return 0;
+}
+
+/* One keyword onto `field`. */
 static int override_key(json_t *field, const char *key, json_t *value)
 {
     json_t *old = json_object_get(field, key), *child;
-    bool both = json_is_object(old) && json_is_object(value);
     const char *name;
-    if (json_is_null(value)) {
-        json_object_del(field, key);
-        return 0;
-    }
-    if (both && !strcmp(key, "items"))
+    if (!json_is_object(old) || !json_is_object(value) || !strcmp(key, "default"))
+        return replace(field, key, value);
+    if (!strcmp(key, "items"))
         return override(old, value);
-    if (both && !strcmp(key, "ui")) {
-        json_object_foreach(value, name, child)
-        {
-            if (json_is_null(child))
-                json_object_del(old, name);
-            else if (json_object_set_nocheck(old, name, child) != 0)
-                return -1;
-        }
-        return 0;
+    bool fields = !strcmp(key, "properties");
+    json_object_foreach(value, name, child)
+    {
+        json_t *below = json_object_get(old, name);
+        bool merge = fields && json_is_object(below) && json_is_object(child);
+        if ((merge ? override(below, child) : replace(old, name, child)) != 0)
+            return -1;
     }
-    if (both && !strcmp(key, "properties")) {
-        json_object_foreach(value, name, child)
-        {
-            if (override_key(old, name, child) != 0)
-                return -1;
-        }
-        return 0;
-    }
-    return json_object_set_nocheck(field, key, value);
+    return 0;
 }
 
 static int override(json_t *field, const json_t *with)
