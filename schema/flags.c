@@ -260,8 +260,8 @@ static json_t *set_at(setter *s, const schema_field *f, const json_t *now, const
         return set_property(s, f, now, path, at);
     if (f->type == SCOPE_LIST)
         return set_item(s, f, now, path, at);
-    schema_fail_value(s->err, at, "is a %s and has no part '%.40s'", schema_type_name(f->type),
-                      path);
+    schema_fail_value(s->err, at, "has no part '%.40s': it is of type %s", path,
+                      schema_type_name(f->type));
     return NULL;
 }
 
