@@ -1,7 +1,7 @@
 /* trail - state: whatever is bright leaves a fading trail.
  *
- * It teaches how to keep a past: in memory of one's own (a frame is the host's and gone after the
- * call), taken when the size changes and not per frame, and forgotten in reset().
+ * It teaches to keep a past: in memory of one's own, taken only when the size changes (a frame is
+ * the host's, and gone after the call), faded by time and not per frame, forgotten in reset().
  */
 #include "scope_plugin.h"
 
@@ -32,10 +32,9 @@ static int trail_init(const scope_host *host, const scope_kwargs *kw, scope_vide
 {
     (void)kw, (void)want;
     struct trail *tr = *self = calloc(1, sizeof *tr);
-    if (!tr)
-        return scope_fail(err, SCOPE_ENOMEM, "no memory for an instance");
-    tr->host = host;
-    return SCOPE_OK;
+    if (tr)
+        tr->host = host;
+    return tr ? SCOPE_OK : scope_fail(err, SCOPE_ENOMEM, "no memory for an instance");
 }
 
 static int trail_process(void *self, const scope_kwargs *kw, const scope_video *in,
