@@ -61,6 +61,11 @@ clip *clip_open(weights *w, const clip_config *config, scope_error *err)
     return c;
 }
 
+int clip_width(const clip *c)
+{
+    return c->config.width;
+}
+
 void clip_close(clip *c)
 {
     free(c);

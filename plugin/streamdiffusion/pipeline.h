@@ -41,15 +41,29 @@ typedef struct pipeline_settings {
 pipeline *pipeline_open(const model *m, scope_error *err);
 void pipeline_close(pipeline *p); /* [load] NULL is fine */
 
-/* Put settings in force: replans for a new size, re-encodes a new text, redraws noise for a new
- * seed. Strings are borrowed for the call. On failure the pipeline must be set again before the
- * next frame. [load] or [frame] */
+/* Put settings in force: replans for a new size, encodes a new text, redraws noise for a new seed.
+ * Strings are borrowed for the call. On failure *err names the schema field, and the pipeline must
+ * be set again before the next frame. [load] or [frame] */
 int pipeline_set(pipeline *p, const pipeline_settings *s, scope_error *err);
+/* The first pipeline_set, which prepares all weights: tells the host how far it is, and gives up
+ * when the host says so. host may be NULL. [load] */
+int pipeline_load(pipeline *p, const scope_host *host, const pipeline_settings *s,
+                  scope_error *err);
+/* What the person should know of the settings in force, or "". */
+const char *pipeline_notice(const pipeline *p);
 
-/* out: settings' height and width; in: any size, NULL when from_text. One image each. [frame] */
+/* One frame. out has the settings' height and width; in has any size, or is NULL when the
+ * pipeline starts from text. On failure the frame is void, and the pipeline must be set again
+ * before the next. [frame] */
 int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_error *err);
 
 /* SCOPE_STAGES of the last pipeline_set and pipeline_frame: text, encode, unet, decode, total. */
 int pipeline_stages(const pipeline *p, scope_stage *stages, int max);
+
+/* Counts for tests: plans made, texts encoded, noise drawn. */
+typedef struct pipeline_counts {
+    long plans, texts, noises;
+} pipeline_counts;
+pipeline_counts pipeline_count(const pipeline *p);
 
 #endif

@@ -23,9 +23,17 @@ typedef struct prompts prompts;
 prompts *prompts_open(k_ctx *k, const model *m, scope_error *err);
 void prompts_close(prompts *p); /* NULL is fine */
 
-/* The text encoder's pass, for planning. [load] */
+/* Floats of a result: tokens times width. */
+size_t prompts_size(const prompts *p);
+/* How many texts went through the encoder so far. */
+long prompts_encoded(const prompts *p);
+
+/* What the person should know of the texts that were encoded last, or "". */
+const char *prompts_notice(const prompts *p);
+
+/* The text encoder's pass, for planning. [load] or [frame] */
 void prompts_plan(prompts *p);
-/* states [1, 1, 77, width]: encode what is new, blend, copy in. [frame] */
-int prompts_encode(prompts *p, const prompt_blend *b, k_tensor states, scope_error *err);
+/* states: host memory, [77, width]. Encodes what is new, then blends. [frame] */
+int prompts_encode(prompts *p, const prompt_blend *b, float *states, scope_error *err);
 
 #endif
