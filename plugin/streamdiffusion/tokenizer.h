@@ -12,8 +12,8 @@ enum { TOKENIZER_LENGTH = 77 };
 
 typedef struct tokenizer tokenizer;
 
-/* `dir` holds vocab.json and merges.txt, and may hold tokenizer_config.json and
- * special_tokens_map.json, which name the pad token. [load] */
+/* `dir` holds vocab.json and merges.txt, or tokenizer.json as transformers 5 writes it, and may
+ * hold tokenizer_config.json and special_tokens_map.json, which name the pad token. [load] */
 tokenizer *tokenizer_open(const char *dir, scope_error *err);
 void tokenizer_close(tokenizer *t);
 
