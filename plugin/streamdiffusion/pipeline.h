@@ -57,7 +57,7 @@ const char *pipeline_notice(const pipeline *p);
  * before the next. [frame] */
 int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_error *err);
 
-/* SCOPE_STAGES of the last pipeline_set and pipeline_frame: text, encode, unet, decode, total. */
+/* SCOPE_STAGES of the last pipeline_set and pipeline_frame: text, encode, unet, decode, frame. */
 int pipeline_stages(const pipeline *p, scope_stage *stages, int max);
 
 /* Counts for tests: plans made, texts encoded, noise drawn. */
