@@ -1,0 +1,63 @@
+/* backend.h - what a backend gives to kernels.c, and what the two share.
+ *
+ * kernels.c holds everything that is the same on every processor: names, the arena, kept
+ * tensors, sticky errors, the checks of a weight. A backend gives memory, copies and ops.
+ * Only files of kernels/ include this.
+ */
+#ifndef KERNELS_BACKEND_H
+#define KERNELS_BACKEND_H
+
+#include "kernels.h"
+
+typedef struct k_backend {
+    const char  *name;
+    const k_ops *ops;
+
+    k_device *(*device_open)(const k_device_options *options, char why[K_WHY]);
+    void (*device_close)(k_device *device);
+    size_t (*device_bytes)(const k_device *device);
+
+    /* The backend's half of a context: k->impl. */
+    int (*open)(k_ctx *k);
+    void (*close)(k_ctx *k);
+    void (*plan_begin)(k_ctx *k);
+    void (*plan_end)(k_ctx *k); /* may k_fail */
+
+    /* 64-byte aligned, zeroed; NULL when there is none. */
+    void *(*alloc)(k_device *device, size_t bytes);
+    void (*free)(k_device *device, void *data, size_t bytes);
+    /* rows of `bytes` bytes, `to_pitch` and `from_pitch` bytes apart */
+    void (*put)(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                size_t bytes, int64_t rows);
+    void (*get)(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                size_t bytes, int64_t rows);
+
+    k_weight *(*weight_new)(k_device *device, const k_weight_desc *desc, char why[K_WHY]);
+    void (*weight_free)(k_device *device, k_weight *weight);
+} k_backend;
+
+/* Every backend's k_device begins with this. */
+struct k_device {
+    const k_backend *backend;
+};
+
+extern const k_backend cpu_backend;
+
+size_t k_size(int dtype); /* bytes of one element; 0: unknown */
+
+/* ---- what every backend's ops ask of their arguments ------------------------------------ */
+
+/* "[1, 64, 64, 320]" into a buffer that the caller gives. */
+enum { K_SHAPE = 48 };
+const char *k_shape(char text[K_SHAPE], k_tensor t);
+
+/* Fail with op, shapes and cause unless `holds`; 1 when it holds. z may be empty. */
+int k_check(k_ctx *k, int holds, const char *op, const char *cause, k_tensor y, k_tensor x,
+            k_tensor z);
+
+static inline int k_same_shape(k_tensor a, k_tensor b)
+{
+    return a.n == b.n && a.h == b.h && a.w == b.w && a.c == b.c;
+}
+
+#endif

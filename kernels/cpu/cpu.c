@@ -1,0 +1,63 @@
+/* cpu.c - the CPU backend as the rest of kernels/ sees it: memory, copies, and the table of ops. */
+#include "cpu.h"
+
+#include <string.h>
+
+static const k_ops cpu_ops = {
+    .name = "cpu",
+    .conv = cpu_conv,
+    .linear = cpu_linear,
+    .attention = cpu_attention,
+    .group_norm = cpu_group_norm,
+    .layer_norm = cpu_layer_norm,
+    .activate = cpu_activate,
+    .add = cpu_add,
+    .soft_clamp = cpu_soft_clamp,
+    .mix = cpu_mix,
+    .concat = cpu_concat,
+    .resize_nearest = cpu_resize_nearest,
+    .embed = cpu_embed,
+    .sinusoid = cpu_sinusoid,
+    .noise = cpu_noise,
+    .image_in = cpu_image_in,
+    .image_out = cpu_image_out,
+};
+
+static void *alloc(k_device *device, size_t bytes)
+{
+    (void)device;
+    return cpu_alloc(bytes);
+}
+
+static void release(k_device *device, void *data, size_t bytes)
+{
+    (void)device;
+    cpu_free(data, bytes);
+}
+
+static void copy(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                 size_t bytes, int64_t rows)
+{
+    (void)k;
+    for (int64_t i = 0; i < rows; i++)
+        memcpy((char *)to + (size_t)i * to_pitch, (const char *)from + (size_t)i * from_pitch,
+               bytes);
+}
+
+const k_backend cpu_backend = {
+    .name = "cpu",
+    .ops = &cpu_ops,
+    .device_open = cpu_device_open,
+    .device_close = cpu_device_close,
+    .device_bytes = cpu_device_bytes,
+    .open = cpu_open,
+    .close = cpu_close,
+    .plan_begin = cpu_plan_begin,
+    .plan_end = cpu_plan_end,
+    .alloc = alloc,
+    .free = release,
+    .put = copy,
+    .get = copy,
+    .weight_new = cpu_weight_new,
+    .weight_free = cpu_weight_free,
+};

@@ -1,0 +1,54 @@
+/* pack.c - weights from their file's order into panels, and from their file's type to floats.
+ *
+ * A panel is [k][NR]: NR columns of B side by side. A panel that keeps the file's type is
+ * packed by moving elements alone; `widen` reads it back.
+ */
+#include "loops.h"
+
+INLINE void widen_as(float *to, const void *from, int64_t n, const int dtype)
+{
+    size_t  size = dtype == K_F32 ? 4 : 2;
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL)
+        vstore(to + i, vwiden((const char *)from + (size_t)i * size, dtype));
+    if (i < n) {
+        char rest[VL * 4] = {0};
+        memcpy(rest, (const char *)from + (size_t)i * size, (size_t)(n - i) * size);
+        vstore_n(to + i, vwiden(rest, dtype), (int)(n - i));
+    }
+}
+
+void SIMD(widen)(float *to, const void *from, int dtype, int64_t n)
+{
+    if (dtype == K_F16)
+        widen_as(to, from, n, K_F16);
+    else if (dtype == K_BF16)
+        widen_as(to, from, n, K_BF16);
+    else
+        memcpy(to, from, 4 * (size_t)n);
+}
+
+/* A square of the file at a time, so that both sides move whole cache lines. */
+enum { SQUARE = 32 };
+
+INLINE void panel_of(char *to, const char *from, int64_t stride, int step, int k, int cols,
+                     const size_t size)
+{
+    for (int q = 0; q < k; q += SQUARE) {
+        int depth = k - q < SQUARE ? k - q : SQUARE;
+        for (int j = 0; j < cols; j++) {
+            const char *row = from + ((int64_t)j * stride + (int64_t)q * step) * (int64_t)size;
+            char       *column = to + ((int64_t)q * NR + j) * (int64_t)size;
+            for (int i = 0; i < depth; i++, column += NR * size, row += (size_t)step * size)
+                memcpy(column, row, size);
+        }
+    }
+}
+
+void SIMD(panel)(void *to, const void *from, size_t size, int64_t stride, int step, int k, int cols)
+{
+    if (size == 2)
+        panel_of(to, from, stride, step, k, cols, 2);
+    else
+        panel_of(to, from, stride, step, k, cols, 4);
+}

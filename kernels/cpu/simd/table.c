@@ -1,0 +1,27 @@
+/* table.c - the inner loops of one instruction set, tied together. */
+#include "loops.h"
+
+#define SIMD_TEXT2(a) #a
+#define SIMD_TEXT(a)  SIMD_TEXT2(a)
+
+const simd SIMD(simd) = {
+    .name = SIMD_TEXT(ISA),
+    .vl = VL,
+    .mr = MR,
+    .nr = NR,
+    .tile = SIMD(tile),
+    .epilogue = SIMD(epilogue),
+    .epilogue_geglu = SIMD(epilogue_geglu),
+    .widen = SIMD(widen),
+    .panel = SIMD(panel),
+    .wino_in = SIMD(wino_in),
+    .wino_out = SIMD(wino_out),
+    .wino_weight = SIMD(wino_weight),
+    .attend = SIMD(attend),
+    .sums = SIMD(sums),
+    .scale_shift = SIMD(scale_shift),
+    .layer_norm = SIMD(layer_norm),
+    .activate = SIMD(activate),
+    .add = SIMD(add),
+    .mix = SIMD(mix),
+};
