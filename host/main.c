@@ -1,10 +1,11 @@
 /* main.c - `scope`: usage, help topics, and the way to a subcommand. */
-#include "check.h"
 #include "command.h"
 #include "error.h"
+#include "judge.h"
 #include "registry.h"
 #include "version.h"
 
+#include <locale.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -82,8 +83,8 @@ static int serve_parent(int argc, char **argv, int *code)
 {
     if (argc == 3 && !strcmp(argv[1], "--scan"))
         *code = registry_scan_child(argv[2]);
-    else if (argc == 4 && !strcmp(argv[1], "--judge"))
-        *code = check_child(argv[2], argv[3]);
+    else if (argc == 6 && !strcmp(argv[1], "--judge"))
+        *code = judge_child(argv[2], argv[3], argv[4], argv[5]);
     else
         return 0;
     return 1;
@@ -92,6 +93,7 @@ static int serve_parent(int argc, char **argv, int *code)
 int main(int argc, char **argv)
 {
     int code;
+    setlocale(LC_CTYPE, ""); /* for text on the terminal; numbers stay as they are */
     if (serve_parent(argc, argv, &code))
         return code;
     if (argc < 2) {

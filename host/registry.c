@@ -211,10 +211,16 @@ static char *beside_program(const char *folder)
     return path;
 }
 
-registry *registry_scan(const char *extra_dir)
+static registry *new_registry(void)
 {
     registry *r = g_new0(registry, 1);
     r->entries = g_ptr_array_new_with_free_func(entry_free);
+    return r;
+}
+
+registry *registry_scan(const char *extra_dir)
+{
+    registry *r = new_registry();
     GPtrArray *paths = g_ptr_array_new_with_free_func(g_free);
     GHashTable *seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     const char *list = g_getenv("SCOPE_PATH");
@@ -240,6 +246,17 @@ registry *registry_scan(const char *extra_dir)
     g_strfreev(folders);
     g_hash_table_destroy(seen);
     g_ptr_array_unref(paths);
+    return r;
+}
+
+registry *registry_scan_file(const char *path)
+{
+    registry *r = new_registry();
+    GPtrArray *one = g_ptr_array_new();
+    g_ptr_array_add(one, (char *)path);
+    scan(r, one);
+    refuse_duplicates(r);
+    g_ptr_array_unref(one);
     return r;
 }
 

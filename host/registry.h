@@ -23,6 +23,8 @@ typedef struct registry registry;
  * ~/.local/lib/scope and /usr/local/lib/scope. The first of two equal ids wins; the second is
  * listed as a duplicate. [load] */
 registry *registry_scan(const char *extra_dir);
+/* The plugins of one library alone. [load] */
+registry *registry_scan_file(const char *path);
 void registry_free(registry *r);
 int registry_count(const registry *r);
 const registry_entry *registry_at(const registry *r, int i);
