@@ -96,7 +96,7 @@ $(BUILD)/lib/%.a:
 
 $(BUILD)/obj/schema/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_SCHEMA)) -I$(BUILD)/gen
 $(BUILD)/obj/host/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_HOST))
-$(BUILD)/obj/plugin/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_PLUGIN)) -I$(BUILD)/gen -Iplugin
+$(BUILD)/obj/plugin/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_PLUGIN)) -I$(BUILD)/gen -I. -Iplugin
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
