@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "plugin/scope_plugin.h"
-#include "base.json.h"
 #include "schema/schema.h"
 
 static const char text[] = SCOPE_JSON({
@@ -96,7 +95,7 @@ static long until_base_is_read(void)
     count = 0;
     json_t *read = json_loads(referring, JSON_REJECT_DUPLICATES, NULL);
     json_t *copy = json_deep_copy(read);
-    json_t *base = json_loads(base_json, JSON_REJECT_DUPLICATES, NULL);
+    json_t *base = json_load_file(SOURCE_DIR "/schema/base.json", JSON_REJECT_DUPLICATES, NULL);
     long n = count + 1; /* and the schema itself */
     json_decref(base);
     json_decref(copy);
