@@ -135,7 +135,7 @@ static int load(const loader *l)
     if (!load_taesd(l))
         return 0;
     if (l->e->taesd[0] && !l->err->field[0])
-        snprintf(l->err->field, sizeof l->err->field, "taesd");
+        snprintf(l->err->field, sizeof l->err->field, "taesd_path");
     return -1;
 }
 
@@ -191,7 +191,7 @@ static entry *request(const model_options *o, scope_error *err)
                      "sd-turbo, then give that folder.",
                      err);
     if (e->path && o->taesd[0])
-        e->taesd = folder(o->taesd, "taesd",
+        e->taesd = folder(o->taesd, "taesd_path",
                           "Get one: huggingface-cli download madebyollin/taesd --local-dir taesd, "
                           "or leave this field empty.",
                           err);

@@ -79,6 +79,26 @@ void prompts_plan(prompts *p)
     encode(p, NULL);
 }
 
+/* Ids of `text`, all within the text encoder's table. */
+static int ids_of(prompts *p, const char *text, int32_t ids[TOKENIZER_LENGTH], scope_error *err)
+{
+    int count = tokenizer_encode(p->m->tokens, text, ids), size = p->m->config.text.vocab_size;
+    if (count < 0)
+        return scope_fail(err, SCOPE_ENOMEM, "Out of memory while encoding a prompt.");
+    for (int i = 0; i < TOKENIZER_LENGTH; i++) {
+        if (ids[i] >= size)
+            return scope_fail_field(err, SCOPE_EIO, "model_id_or_path",
+                                    "The tokenizer has token %d, the text encoder only %d tokens; "
+                                    "they are not of one checkpoint.",
+                                    (int)ids[i], size);
+    }
+    if (count > TOKENIZER_LENGTH - 2)
+        snprintf(p->notice, sizeof p->notice,
+                 "The prompt \"%.40s...\" has %d tokens; the model reads the first %d.", text,
+                 count, TOKENIZER_LENGTH - 2);
+    return 0;
+}
+
 /* Put `text` into the slot that was not used for longest. */
 static prompt_slot *fill(prompts *p, const char *text, scope_error *err)
 {
@@ -90,19 +110,16 @@ static prompt_slot *fill(prompts *p, const char *text, scope_error *err)
     free(s->text);
     s->text = NULL;
     int32_t ids[TOKENIZER_LENGTH];
-    int count = tokenizer_encode(p->m->tokens, text, ids);
+    if (ids_of(p, text, ids, err))
+        return NULL;
     if (!s->states)
         s->states = sd_malloc(prompts_size(p) * sizeof *s->states);
     char *copy = sd_strdup(text);
-    if (count < 0 || !s->states || !copy) {
+    if (!s->states || !copy) {
         free(copy);
-        scope_fail_field(err, SCOPE_ENOMEM, "prompts", "Out of memory while encoding a prompt.");
+        scope_fail(err, SCOPE_ENOMEM, "Out of memory while encoding a prompt.");
         return NULL;
     }
-    if (count > TOKENIZER_LENGTH - 2)
-        snprintf(p->notice, sizeof p->notice,
-                 "The prompt \"%.40s...\" has %d tokens; the model reads the first %d.", text,
-                 count, TOKENIZER_LENGTH - 2);
     k_put(p->k, p->ids, ids);
     encode(p, s->states);
     s->text = copy;

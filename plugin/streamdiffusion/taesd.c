@@ -97,6 +97,12 @@ taesd *taesd_open(weights *w, const taesd_config *c, scope_error *err)
                    layers_needed(c), TAESD_MAX_LAYERS);
         return NULL;
     }
+    if (c->shift_factor != 0) {
+        scope_fail(err, SCOPE_EINVAL,
+                   "The tiny autoencoder has shift_factor %g; only 0 is supported, as SD has it.",
+                   (double)c->shift_factor);
+        return NULL;
+    }
     taesd *t = sd_calloc(1, sizeof *t);
     if (!t) {
         scope_fail(err, SCOPE_ENOMEM, "Out of memory while building the tiny autoencoder.");

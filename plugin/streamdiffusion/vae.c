@@ -122,6 +122,12 @@ vae *vae_open(weights *w, const vae_config *c, scope_error *err)
                    VAE_MAX_LAYERS - 1);
         return NULL;
     }
+    if (c->shift_factor != 0) {
+        scope_fail(err, SCOPE_EINVAL,
+                   "The autoencoder has shift_factor %g; only 0 is supported, as SD has it.",
+                   (double)c->shift_factor);
+        return NULL;
+    }
     vae *v = sd_calloc(1, sizeof *v);
     if (!v) {
         scope_fail(err, SCOPE_ENOMEM, "Out of memory while building the autoencoder.");
