@@ -1,0 +1,25 @@
+#!/bin/bash
+# build.sh DIR FAULT...: build DIR/FAULT.so for each fault named, from faulty.c and the public
+# headers. Faults in what a plugin does are strings in faulty.c; those in what it is are made here.
+set -e
+here=$(cd "$(dirname "$0")" && pwd)
+dir=$1
+shift
+mkdir -p "$dir"
+for fault in "$@"; do
+    flags=()
+    case $fault in
+    not_elf) echo "this is no library" >"$dir/$fault.so"; continue ;;
+    empty) : >"$dir/$fault.so"; continue ;;
+    wrong_abi) flags=(-DABI=77u) ;;
+    no_symbol) flags=(-DNO_SYMBOL -Wno-unused-function) ;;
+    two_symbols) flags=(-DEXTRA_SYMBOL) ;;
+    no_process) flags=(-DNO_PROCESS -Wno-unused-function) ;;
+    bad_id) flags=('-DID="Not An Id"') ;;
+    duplicate) flags=('-DID="org.test.good"') ;;
+    bad_schema) flags=('-DSCHEMA="{\"properties\": {\"x\": {\"type\": \"number\", \"defualt\": 1}}}"') ;;
+    not_json) flags=('-DSCHEMA="{title: nothing"') ;;
+    esac
+    "${CC:-cc}" -std=gnu11 -O1 -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden \
+        -I"$here/../../plugin" "-DFAULT=\"$fault\"" "${flags[@]}" -o "$dir/$fault.so" "$here/faulty.c"
+done

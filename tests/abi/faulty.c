@@ -1,0 +1,214 @@
+/* faulty.c - a plugin with one fault, chosen when it is built (build.sh lists them all).
+ *
+ * Faults in what it does are told by FAULT at run time; faults in what it is (ABI, ID, SCHEMA, its
+ * symbols) by the macros below. With FAULT "good" it is a plugin like any other.
+ */
+#include "scope_plugin.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#ifndef ABI
+#define ABI SCOPE_ABI
+#endif
+#ifndef ID
+#define ID "org.test." FAULT
+#endif
+#ifndef SCHEMA
+#define SCHEMA                                                                                     \
+    SCOPE_JSON({"title": "Faulty", "properties": {"amount": { \
+    "type": "integer", "default": 3, "minimum": 0, "maximum": 9, "description": "Added to all.", \
+    "ui": {"order": 1, "label": "Amount"}}, "model": { \
+    "type": "string", "default": "", "description": "Loaded once.", \
+    "ui": {"order": 2, "label": "Model", "is_load_param": true}}}})
+#endif
+
+struct faulty {
+    const scope_host *host;
+    uint8_t *kept; /* a frame of an earlier call */
+};
+
+static int shared_state; /* of all instances: a fault by itself */
+
+static int is(const char *fault)
+{
+    return !strcmp(FAULT, fault);
+}
+
+__attribute__((constructor)) static void at_load(void)
+{
+    if (is("segv_at_load"))
+        raise(SIGSEGV);
+    if (is("abort_at_load"))
+        abort();
+    if (is("exit_at_load"))
+        exit(0);
+    while (is("hang_at_load"))
+        pause();
+    while (is("talkative"))
+        (void)!write(2, FAULT FAULT FAULT FAULT "\n", 4 * sizeof FAULT - 3);
+    if (is("prints_at_load"))
+        printf("{\"this\": \"is not the report\"}\n"), fflush(stdout);
+    if (is("forks_at_load") && fork() == 0) {
+        for (;;)
+            pause();
+    }
+}
+
+static int init(const scope_host *host, const scope_kwargs *kw, scope_video *want, void **self,
+                scope_error *err)
+{
+    struct faulty *f = calloc(1, sizeof *f);
+    f->host = host;
+    *self = f;
+    if (is("fails_in_init"))
+        return scope_fail_field(err, SCOPE_EINVAL, "model", "no model %s", scope_str(kw, "model"));
+    if (is("fails_silently"))
+        return SCOPE_EIO;
+    if (is("needs_weights") && !scope_str(kw, "model")[0])
+        return scope_fail(err, SCOPE_EIO, "no weights; set model");
+    if (is("crashes_in_init"))
+        raise(SIGSEGV);
+    if (is("wants_nonsense"))
+        want->c = 7;
+    if (is("video_in_init"))
+        host->video(host, want, err);
+    if (is("leaks_file"))
+        (void)!open("/dev/null", O_RDONLY);
+    if (is("fixed_size"))
+        want->w = 40, want->h = 24;
+    if (is("generator"))
+        want->t = 0;
+    return SCOPE_OK;
+}
+
+/* Faults that need no frame; nonzero when the call ends with them. */
+static int misbehave(struct faulty *f, const scope_video *in, scope_video *out, scope_error *err)
+{
+    static uint8_t mine[1 << 20];
+    if (is("fails_in_process"))
+        return scope_fail(err, SCOPE_EINVAL, "cannot do that");
+    if (is("loses_device"))
+        return scope_fail(err, SCOPE_EDEVICE, "the device is gone");
+    if (is("positive_status"))
+        return 5;
+    if (is("crashes_in_process") && in->w == 17)
+        raise(SIGSEGV);
+    if (is("aborts_in_process"))
+        abort();
+    if (is("exits_in_process"))
+        exit(0);
+    while (is("hangs_in_process"))
+        pause();
+    if (is("writes_input"))
+        ((uint8_t *)in->data)[0] = 1;
+    if (is("leaks_in_process"))
+        memset(malloc(1000), 1, 1000);
+    if (is("allocates"))
+        free(memset(malloc(1000), 1, 1000));
+    if (is("progress_in_process"))
+        f->host->progress(f->host, 0.5, "late");
+    if (is("uses_old_frame") && f->kept)
+        f->kept[0] = 1;
+    if (is("alien_output")) {
+        *out = *in;
+        out->data = mine;
+        return 1;
+    }
+    if (is("emits_nothing") || is("unchanged")) {
+        *out = *in;
+        out->data = is("unchanged") ? in->data : NULL;
+        return 1;
+    }
+    if (is("many_frames")) {
+        for (int i = 0; i < 1000; i++) {
+            *out = *in;
+            int status = f->host->video(f->host, out, err);
+            if (status < 0)
+                return status;
+        }
+    }
+    return 0;
+}
+
+static int process(void *self, const scope_kwargs *kw, const scope_video *in, scope_video *out,
+                   scope_error *err)
+{
+    struct faulty *f = self;
+    scope_video none = {.t = 1, .h = 8, .w = 8, .c = 3, .dtype = SCOPE_U8, .device = SCOPE_CPU};
+    int status = misbehave(f, in, out, err);
+    if (status)
+        return is("positive_status") || status < 0 ? status : SCOPE_OK;
+    *out = in ? *in : none;
+    if ((status = f->host->video(f->host, out, err)) < 0)
+        return status;
+    shared_state++;
+    int noise = is("random") || is("shares_state") ? shared_state : 0;
+    int rows = is("unwritten") ? out->h - 1 : out->h;
+    for (int y = 0; y < rows; y++) {
+        uint8_t *dst = scope_row(out, 0, y);
+        for (int x = 0; x < out->w * out->c; x++) {
+            uint8_t from = in ? ((uint8_t *)scope_row(in, 0, y))[x] : (uint8_t)(out->pts_us / 1000);
+            dst[x] = (uint8_t)(from + scope_int(kw, "amount") + noise);
+        }
+    }
+    if (is("overruns"))
+        ((uint8_t *)out->data)[out->stride_t] = 1;
+    if (is("underruns"))
+        ((uint8_t *)out->data)[-1] = 1;
+    if (is("bends_strides"))
+        out->stride_h++;
+    if (is("sets_pts"))
+        out->pts_us = 77;
+    f->kept = out->data;
+    return SCOPE_OK;
+}
+
+static void reset(void *self)
+{
+    (void)self;
+    if (!is("random"))
+        shared_state = 0;
+}
+
+static void fini(void *self)
+{
+    if (is("crashes_in_fini"))
+        raise(SIGSEGV);
+    if (!is("leaks_instance"))
+        free(self);
+}
+
+static int32_t last_stages(void *self, scope_stage *stages, int32_t max)
+{
+    (void)self;
+    static const scope_stage all[] = {{"add", 1.5}, {"rest", 0.5}};
+    for (int32_t i = 0; i < max && i < 2; i++)
+        stages[i] = all[i];
+    return 2;
+}
+
+static const void *extension(const char *id)
+{
+    static const scope_stages stages = {last_stages};
+    return strcmp(id, SCOPE_STAGES) ? NULL : &stages;
+}
+
+#ifdef EXTRA_SYMBOL
+SCOPE_EXPORT int extra_symbol(void);
+int extra_symbol(void)
+{
+    return 1;
+}
+#endif
+
+#ifndef NO_SYMBOL
+#ifdef NO_PROCESS
+#define process NULL
+#endif
+static const scope_plugin faulty = {ID, "1.2.3", SCHEMA, init, process, reset, fini, extension};
+static const scope_plugin *const plugins[] = {&faulty, NULL};
+const scope_library scope_entry = {ABI, plugins};
+#endif
