@@ -139,10 +139,11 @@ static const void *host_extension(const scope_host *host, const char *id)
 
 static int open_library(instance *in, const char *path, const char *id, scope_error *err)
 {
-    const scope_library *library = library_open(path, &in->library, err);
+    scope_error why = {0};
+    const scope_library *library = library_open(path, &in->library, &why);
     if (library)
-        in->plugin = library_find(library, path, id, err);
-    return in->plugin ? SCOPE_OK : err->status;
+        in->plugin = library_find(library, id, &why);
+    return in->plugin ? SCOPE_OK : error_set(err, why.status, "", "%s %s", path, why.text);
 }
 
 static int bind(instance *in, const json_t *values, scope_error *err)

@@ -196,7 +196,7 @@ int judge_child(const char *path, const char *id, const char *limit, const char 
     catch_signals(&j);
     judge_doing(&j, "its constructors");
     const scope_library *library = library_open(path, &handle, &err);
-    const scope_plugin *plugin = library ? library_find(library, path, id, &err) : NULL;
+    const scope_plugin *plugin = library ? library_find(library, id, &err) : NULL;
     if (plugin)
         judge_plugin(&j, plugin);
     else

@@ -14,24 +14,22 @@ const scope_library *library_open(const char *path, void **handle, scope_error *
         const char *why = dlerror(), *rest = strstr(why, ": ");
         if (rest && !strncmp(why, path, strlen(path)))
             why = rest + 2;
-        error_set(err, SCOPE_EIO, "", "cannot load %s: %s", path, why);
+        error_set(err, SCOPE_EIO, "", "cannot be loaded: %s", why);
         return NULL;
     }
     const scope_library *library = dlsym(*handle, "scope_entry");
     if (!library) {
-        error_set(err, SCOPE_EINVAL, "", "%s is no scope plugin: it does not export scope_entry",
-                  path);
+        error_set(err, SCOPE_EINVAL, "", "is no scope plugin: it does not export scope_entry");
         return NULL;
     }
     if (library->abi != SCOPE_ABI) {
         error_set(err, SCOPE_EINVAL, "",
-                  "%s speaks ABI %u and this host speaks %u; rebuild the plugin with this host's "
-                  "headers",
-                  path, library->abi, SCOPE_ABI);
+                  "speaks ABI %u and this host speaks %u; rebuild it with this host's headers",
+                  library->abi, SCOPE_ABI);
         return NULL;
     }
     if (!library->plugins || !library->plugins[0]) {
-        error_set(err, SCOPE_EINVAL, "", "%s contains no plugin", path);
+        error_set(err, SCOPE_EINVAL, "", "contains no plugin");
         return NULL;
     }
     return library;
@@ -69,25 +67,24 @@ int library_check(const scope_plugin *plugin, scope_error *err)
     };
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
         if (!members[i].there)
-            return error_set(err, SCOPE_EINVAL, "", "plugin %s leaves its member %s NULL",
-                             plugin->id ? plugin->id : "without a name", members[i].name);
+            return error_set(err, SCOPE_EINVAL, "", "leaves the member %s of its scope_plugin NULL",
+                             members[i].name);
     }
     return check_id(plugin->id, err);
 }
 
-const scope_plugin *library_find(const scope_library *library, const char *path, const char *id,
-                                 scope_error *err)
+const scope_plugin *library_find(const scope_library *library, const char *id, scope_error *err)
 {
     const scope_plugin *const *p = library->plugins;
     if (!id && p[1]) {
-        error_set(err, SCOPE_EINVAL, "", "%s contains several plugins; name one, such as %s", path,
+        error_set(err, SCOPE_EINVAL, "", "contains several plugins; name one, such as %s",
                   p[0]->id ? p[0]->id : "?");
         return NULL;
     }
     while (*p && id && (!(*p)->id || strcmp((*p)->id, id)))
         p++;
     if (!*p) {
-        error_set(err, SCOPE_EINVAL, "", "%s contains no plugin %s", path, id);
+        error_set(err, SCOPE_EINVAL, "", "contains no plugin %s", id);
         return NULL;
     }
     return library_check(*p, err) < 0 ? NULL : *p;

@@ -122,7 +122,7 @@ static const registry_entry *look_up(registry *r, const char *id, schema **parse
     *parsed = schema_parse(e->schema, &err);
     if (*parsed)
         return e;
-    complain(0, "%s: schema%s: %s", e->id, err.path, err.text);
+    complain(0, "%s: schema %s: %s", e->id, err.path, err.text);
     return NULL;
 }
 

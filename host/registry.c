@@ -50,7 +50,8 @@ static json_t *describe(const scope_plugin *plugin)
     json_object_set_new(j, "schema", json_string(plugin->schema));
     schema *s = schema_parse(plugin->schema, &cause);
     if (!s) {
-        char *text = g_strdup_printf("schema%s: %s", cause.path, cause.text);
+        char *text =
+            g_strdup_printf("schema%s%s: %s", cause.path[0] ? " " : "", cause.path, cause.text);
         json_object_set_new(j, "fault", sentence(text));
         g_free(text);
     }
@@ -304,7 +305,7 @@ static const registry_entry *find_file(registry *r, const char *path, char why[2
     if (registry_count(r) > before + 1)
         snprintf(why, 256, "%s contains several plugins; name one by id, with --plugin-dir", path);
     else if (e->fault)
-        snprintf(why, 256, "%s cannot be used: %s", path, e->fault);
+        snprintf(why, 256, "%s %s", path, e->fault);
     else
         return e;
     return NULL;

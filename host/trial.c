@@ -77,20 +77,24 @@ static bool try_sizes(judge *j)
     for (int i = 0; i < count; i++) {
         scope_error err;
         int status = try_size(j, sizes[i].w, sizes[i].h, &err);
-        if (status == SCOPE_EINVAL && want->t && !strstr(err.text, "process()"))
-            judge_say(j, "warn", "sizes", "refuses %dx%d pixels: %s", sizes[i].w, sizes[i].h,
-                      err.text);
-        else if (status < 0)
+        good += status == SCOPE_OK;
+        /* Refusing one size in plain words is poor, refusing all of them is a failure. */
+        bool poor = status == SCOPE_EINVAL && want->t && (good || i + 1 < count);
+        if (status == SCOPE_OK)
+            continue;
+        if (!poor || strstr(err.text, "process()")) {
             judge_say(j, "fail", "sizes", "process() fails on %dx%d pixels: %s", sizes[i].w,
                       sizes[i].h, err.text);
-        good += status == SCOPE_OK;
+            return false;
+        }
+        judge_say(j, "warn", "sizes", "refuses %dx%d pixels: %s", sizes[i].w, sizes[i].h, err.text);
     }
     if (good == count && !want->t)
         judge_say(j, "pass", "sizes", "a generator; it stays within its frame");
     else if (good == count)
         judge_say(j, "pass", "sizes", "%d size%s between forbidden pages, input read-only", count,
                   count == 1 ? "" : "s");
-    return good > 0;
+    return true;
 }
 
 /* ---- values
