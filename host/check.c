@@ -66,12 +66,12 @@ static void record_end(verdicts *v, const char *id, const child_report *report, 
 {
     char how[256];
     child_verdict(report, WHOLE_LIMIT_MS, how);
-    char *text =
-        g_strdup_printf("%s%s%s, %s", crash ? crash : "", crash && report->signal ? ": " : "",
-                        crash && !report->signal ? ""
-                        : how[0]                 ? how
-                                                 : "ends the process by itself",
-                        during);
+    /* A child that explained itself and then exited has said all there is. */
+    const char *what = crash && !report->signal ? crash
+                       : how[0]                 ? how
+                                                : "ends the process by itself";
+    const char *why = crash && report->signal ? crash : NULL;
+    char *text = g_strdup_printf("%s %s%s%s", what, during, why ? ": " : "", why ? why : "");
     record(v, id, "fail", "crash", text);
     g_free(text);
 }

@@ -69,32 +69,41 @@ static int try_size(judge *j, int w, int h, scope_error *err)
     return SCOPE_OK;
 }
 
-/* False when it works on no size at all. */
+static void say_sizes(const judge *j, int count, int good, const char *refused, const char *why)
+{
+    if (good < count) /* refusing one size in plain words is poor, refusing all is a failure */
+        judge_say(j, good ? "warn" : "fail", "sizes", "refuses%s pixels: %s", refused, why);
+    else if (!instance_want(j->in)->t)
+        judge_say(j, "pass", "sizes", "a generator; it stays within its frame");
+    else
+        judge_say(j, "pass", "sizes", "%d size%s between forbidden pages, input read-only", count,
+                  count == 1 ? "" : "s");
+}
+
+/* False when there is no point in asking more. */
 static bool try_sizes(judge *j)
 {
     const scope_video *want = instance_want(j->in);
     int count = !want->t || (want->w && want->h) ? 1 : (int)G_N_ELEMENTS(sizes), good = 0;
+    scope_error err, why = {0};
+    GString *refused = g_string_new(NULL);
     for (int i = 0; i < count; i++) {
-        scope_error err;
         int status = try_size(j, sizes[i].w, sizes[i].h, &err);
         good += status == SCOPE_OK;
-        /* Refusing one size in plain words is poor, refusing all of them is a failure. */
-        bool poor = status == SCOPE_EINVAL && want->t && (good || i + 1 < count);
         if (status == SCOPE_OK)
             continue;
-        if (!poor || strstr(err.text, "process()")) {
+        if (status != SCOPE_EINVAL) {
             judge_say(j, "fail", "sizes", "process() fails on %dx%d pixels: %s", sizes[i].w,
                       sizes[i].h, err.text);
+            g_string_free(refused, TRUE);
             return false;
         }
-        judge_say(j, "warn", "sizes", "refuses %dx%d pixels: %s", sizes[i].w, sizes[i].h, err.text);
+        g_string_append_printf(refused, " %dx%d", sizes[i].w, sizes[i].h);
+        why = err;
     }
-    if (good == count && !want->t)
-        judge_say(j, "pass", "sizes", "a generator; it stays within its frame");
-    else if (good == count)
-        judge_say(j, "pass", "sizes", "%d size%s between forbidden pages, input read-only", count,
-                  count == 1 ? "" : "s");
-    return true;
+    say_sizes(j, count, good, refused->str, why.text);
+    g_string_free(refused, TRUE);
+    return good > 0;
 }
 
 /* ---- values
