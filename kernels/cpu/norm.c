@@ -10,7 +10,7 @@
 
 enum { SLICES = 16 }; /* of an image's rows; fixed, so that the order of additions is */
 
-/* Per image: sums and squares [SLICES][2][c] as double, then scale and shift [2][c] as float. */
+/* Per image: sums and squares [SLICES][2][c] as double, then means and scales [2][c] as float. */
 static size_t image_bytes(int c)
 {
     return (size_t)c * (SLICES * 2 * sizeof(double) + 2 * sizeof(float)) + 64;
@@ -27,9 +27,9 @@ static void slice_sums(const cpu_device *d, k_tensor x, int64_t first, int64_t r
     }
 }
 
-/* All slices of one image to a scale and a shift per channel. */
+/* All slices of one image to a mean and a scale per channel. */
 static void factors(k_tensor x, int64_t first, int groups, float eps, const double *sums,
-                    const float *gamma, const float *beta, float *scale, float *shift)
+                    const float *gamma, float *means, float *scale)
 {
     const float *base = cpu_row(x, first);
     int64_t      rows = (int64_t)x.h * x.w;
@@ -51,7 +51,7 @@ static void factors(k_tensor x, int64_t first, int groups, float eps, const doub
         double factor = 1.0 / sqrt((variance > 0 ? variance : 0) + (double)eps);
         for (int c = g * each; c < (g + 1) * each; c++) {
             scale[c] = (float)(factor * gamma[c]);
-            shift[c] = (float)(beta[c] - (mean + origin) * factor * gamma[c]);
+            means[c] = (float)(mean + origin);
         }
     }
 }
@@ -93,14 +93,14 @@ void cpu_group_norm(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, int gro
 #pragma omp for schedule(static)
         for (int n = 0; n < x.n; n++) {
             char  *own = scratch + each * (size_t)n;
-            float *scale = (float *)(own + sums_bytes);
-            factors(x, n * rows, groups, eps, (double *)own, f->data, f->bias, scale,
-                    scale + x.c);
+            float *means = (float *)(own + sums_bytes);
+            factors(x, n * rows, groups, eps, (double *)own, f->data, means, means + x.c);
         }
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < total; r++) {
-            const float *scale = (float *)(scratch + each * (size_t)(r / rows) + sums_bytes);
-            d->simd->scale_shift(cpu_row(y, r), cpu_row(x, r), scale, scale + x.c, x.c, act);
+            const float *means = (float *)(scratch + each * (size_t)(r / rows) + sums_bytes);
+            d->simd->normalise(cpu_row(y, r), cpu_row(x, r), means, means + x.c, f->bias, x.c,
+                               act);
         }
     }
 }

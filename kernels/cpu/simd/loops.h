@@ -22,8 +22,8 @@ void SIMD(attend)(const simd_head *h, const float *q, int rows, int limit, float
 /* rows.c */
 void SIMD(sums)(const float *x, int64_t ld, int rows, const float *shift, int n, double *sum,
                 double *square);
-void SIMD(scale_shift)(float *y, const float *x, const float *scale, const float *shift, int n,
-                       int act);
+void SIMD(normalise)(float *y, const float *x, const float *mean, const float *scale,
+                     const float *shift, int n, int act);
 void SIMD(layer_norm)(float *y, const float *x, const float *gamma, const float *beta, int n,
                       float eps);
 void SIMD(activate)(float *y, const float *x, int n, int act);

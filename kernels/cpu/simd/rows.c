@@ -26,27 +26,30 @@ void SIMD(sums)(const float *x, int64_t ld, int rows, const float *shift, int n,
         sums_of(x + j, ld, rows, vload_n(shift + j, n - j), n - j, sum + j, square + j);
 }
 
-INLINE void scale_shift_as(float *y, const float *x, const float *scale, const float *shift, int n,
-                           const int act)
+INLINE void normalise_as(float *y, const float *x, const float *mean, const float *scale,
+                         const float *shift, int n, const int act)
 {
     int j = 0;
-    for (; j + VL <= n; j += VL)
-        vstore(y + j, vact(vload(x + j) * vload(scale + j) + vload(shift + j), act));
+    for (; j + VL <= n; j += VL) {
+        vf v = vload(x + j) - vload(mean + j);
+        vstore(y + j, vact(v * vload(scale + j) + vload(shift + j), act));
+    }
     if (j < n) {
-        vf v = vload_n(x + j, n - j) * vload_n(scale + j, n - j) + vload_n(shift + j, n - j);
+        vf v = vload_n(x + j, n - j) - vload_n(mean + j, n - j);
+        v = v * vload_n(scale + j, n - j) + vload_n(shift + j, n - j);
         vstore_n(y + j, vact(v, act), n - j);
     }
 }
 
-void SIMD(scale_shift)(float *y, const float *x, const float *scale, const float *shift, int n,
-                       int act)
+void SIMD(normalise)(float *y, const float *x, const float *mean, const float *scale,
+                     const float *shift, int n, int act)
 {
     if (act == K_IDENTITY)
-        scale_shift_as(y, x, scale, shift, n, K_IDENTITY);
+        normalise_as(y, x, mean, scale, shift, n, K_IDENTITY);
     else if (act == K_SILU)
-        scale_shift_as(y, x, scale, shift, n, K_SILU);
+        normalise_as(y, x, mean, scale, shift, n, K_SILU);
     else
-        scale_shift_as(y, x, scale, shift, n, act);
+        normalise_as(y, x, mean, scale, shift, n, act);
 }
 
 void SIMD(layer_norm)(float *y, const float *x, const float *gamma, const float *beta, int n,

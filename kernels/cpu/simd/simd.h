@@ -79,9 +79,9 @@ typedef struct simd {
     /* per column: sum and square += of x - shift over some rows, at most SIMD_SUM_ROWS */
     void (*sums)(const float *x, int64_t ld, int rows, const float *shift, int n, double *sum,
                  double *square);
-    /* y = act(x * scale + shift), per column */
-    void (*scale_shift)(float *y, const float *x, const float *scale, const float *shift, int n,
-                        int act);
+    /* y = act((x - mean) * scale + shift), per column */
+    void (*normalise)(float *y, const float *x, const float *mean, const float *scale,
+                      const float *shift, int n, int act);
     void (*layer_norm)(float *y, const float *x, const float *gamma, const float *beta, int n,
                        float eps);
     void (*activate)(float *y, const float *x, int n, int act);
