@@ -260,7 +260,7 @@ int sink_put(sink *s, const void *bytes, gsize n, scope_error *err)
 {
     for (const char *at = bytes; n > 0;) {
         gssize k = write(s->fd, at, n);
-        if (k < 0 && errno == EINTR && !(s->opt.cancelled && s->opt.cancelled(s->opt.ctx)))
+        if (k < 0 && errno == EINTR)
             continue;
         if (k < 0 && errno == EPIPE)
             return error_set(err, SCOPE_EIO, "", "the program that reads '%s' has ended", s->path);

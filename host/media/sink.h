@@ -13,12 +13,10 @@
 #include <stdbool.h>
 
 typedef struct sink_options {
-    int fps_n, fps_d;            /* nominal rate; 0 when unknown. Frames keep their own times */
-    int64_t origin_us;           /* the pts that becomes 0 */
-    const GstCaps *audio;        /* borrowed; of the sound that sink_audio will bring, or NULL */
-    bool overwrite;              /* replace what has the name already */
-    int (*cancelled)(void *ctx); /* may be NULL; asked while waiting: give up */
-    void *ctx;
+    int fps_n, fps_d;     /* nominal rate; 0 when unknown. Frames keep their own times */
+    int64_t origin_us;    /* the pts that becomes 0 */
+    const GstCaps *audio; /* borrowed; of the sound that sink_audio will bring, or NULL */
+    bool overwrite;       /* replace what has the name already */
 } sink_options;
 
 typedef struct sink sink;

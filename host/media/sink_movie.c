@@ -20,6 +20,7 @@ typedef struct movie_state {
     GstElement *pipeline; /* owned, as are the others */
     GstBus *bus;
     GstAppSrc *video, *sound; /* sound NULL without */
+    bool heard;               /* some sound was written */
 } movie_state;
 
 #define QUEUE " ! queue max-size-buffers=0 max-size-bytes=0 max-size-time=0 ! mux. "
@@ -109,11 +110,6 @@ static int movie_begin(sink *s, const scope_video *first, scope_error *err)
     return 0;
 }
 
-static bool gives_up(const sink *s)
-{
-    return s->opt.cancelled && s->opt.cancelled(s->opt.ctx);
-}
-
 static int movie_write(sink *s, frame *f, scope_error *err)
 {
     movie_state *m = s->state;
@@ -121,7 +117,7 @@ static int movie_write(sink *s, frame *f, scope_error *err)
     for (;;) {
         if (media_bus_failed(m->bus, "write", s->path, err))
             return SCOPE_EIO;
-        if (gst_app_src_get_current_level_buffers(m->video) < RAW_FRAMES || gives_up(s))
+        if (gst_app_src_get_current_level_buffers(m->video) < RAW_FRAMES)
             return 0;
         GstMessage *error =
             gst_bus_timed_pop_filtered(m->bus, WAIT_MS * GST_MSECOND, GST_MESSAGE_ERROR);
@@ -135,12 +131,32 @@ static int movie_audio(sink *s, GstBuffer *sound, scope_error *err)
     movie_state *m = s->state;
     (void)err; /* what goes wrong shows on the bus, with the next frame */
     gst_app_src_push_buffer(m->sound, sound);
+    m->heard = true;
     return 0;
+}
+
+/* mp4mux writes an unreadable file when its sound has no data at all. */
+static void ensure_heard(sink *s)
+{
+    movie_state *m = s->state;
+    int rate = 0, channels = 0;
+    const GstStructure *caps = gst_caps_get_structure(s->opt.audio, 0);
+    gst_structure_get_int(caps, "rate", &rate);
+    gst_structure_get_int(caps, "channels", &channels);
+    gsize bytes = (gsize)(rate / 50 * channels) * sizeof(float);
+    if (m->heard || !bytes)
+        return;
+    GstBuffer *silence = gst_buffer_new_allocate(NULL, bytes, NULL);
+    gst_buffer_memset(silence, 0, 0, bytes);
+    GST_BUFFER_PTS(silence) = 0;
+    gst_app_src_push_buffer(m->sound, silence);
+    m->heard = true;
 }
 
 static void movie_audio_end(sink *s)
 {
     movie_state *m = s->state;
+    ensure_heard(s);
     gst_app_src_end_of_stream(m->sound);
 }
 
@@ -149,7 +165,7 @@ static int movie_finish(sink *s, scope_error *err)
     movie_state *m = s->state;
     gst_app_src_end_of_stream(m->video);
     if (m->sound)
-        gst_app_src_end_of_stream(m->sound);
+        movie_audio_end(s);
     for (;;) {
         GstMessage *message = gst_bus_timed_pop_filtered(m->bus, GST_CLOCK_TIME_NONE,
                                                          GST_MESSAGE_EOS | GST_MESSAGE_ERROR);

@@ -1,12 +1,12 @@
 /* source.c - one decode pipeline: a head that brings encoded data, a tail of upright RGB frames.
  *
  * Under run. Heads: uridecodebin (files, URLs), v4l2src (cameras), appsrc (pictures and Y4M, which
- * feed.c brings). Must stay true: bounded memory, because the video appsink blocks the decoder; the
- * audio appsink never blocks, or the demuxer could stall with sound in its hands.
+ * intake.c brings). Must stay true: bounded memory, because the video appsink blocks the decoder;
+ * the audio appsink never blocks, or the demuxer could stall with sound in its hands.
  */
 #include "source.h"
 #include "elements.h"
-#include "feed.h"
+#include "intake.h"
 
 #include <errno.h>
 #include <gst/app/gstappsink.h>
@@ -25,7 +25,7 @@ struct source {
     GstElement *pipeline;      /* owned */
     GstBus *bus;               /* owned */
     GstAppSink *video, *audio; /* owned; NULL until their stream turned up */
-    struct feed *feed;         /* owned; NULL unless pictures or Y4M */
+    struct intake *intake;     /* owned; NULL unless pictures or Y4M */
     GstSample *held;           /* owned: the first frame, looked at before it is asked for */
     GstBuffer *held_audio;     /* owned: sound that begins later than was asked for */
     int64_t next_us;           /* where the next frame begins if it does not say */
@@ -45,17 +45,18 @@ static bool is_interlaced(GstCaps *caps)
 /* fields=top keeps the frame rate of interlaced video. */
 static char *video_tail(const source *s, GstCaps *caps)
 {
-    bool resample = s->opt.fps_n && !(s->feed && feed_pictures(s->feed));
+    bool resample = s->opt.fps_n && !(s->intake && intake_pictures(s->intake));
     char *rate = resample ? g_strdup_printf("! videorate ! video/x-raw,framerate=%d/%d",
                                             s->opt.fps_n, s->opt.fps_d)
                           : g_strdup("");
-    char *tail = g_strdup_printf(
-        "%s %s videoconvertscale ! "
-        "video/x-raw,format=(string){RGB,RGBA},pixel-aspect-ratio=(fraction)1/1 ! "
-        "videoflip video-direction=auto %s ! "
-        "appsink name=sink sync=false max-buffers=%d drop=%s",
-        s->feed ? feed_decoder(s->feed) : "", is_interlaced(caps) ? "deinterlace fields=top !" : "",
-        rate, s->info.live ? 1 : 3, s->info.live ? "true" : "false");
+    char *tail =
+        g_strdup_printf("%s %s videoconvertscale ! "
+                        "video/x-raw,format=(string){RGB,RGBA},pixel-aspect-ratio=(fraction)1/1 ! "
+                        "videoflip video-direction=auto %s ! "
+                        "appsink name=sink sync=false max-buffers=%d drop=%s",
+                        s->intake ? intake_decoder(s->intake) : "",
+                        is_interlaced(caps) ? "deinterlace fields=top !" : "", rate,
+                        s->info.live ? 1 : 3, s->info.live ? "true" : "false");
     g_free(rate);
     return tail;
 }
@@ -116,17 +117,17 @@ static int build_camera(source *s, scope_error *err)
     return 0;
 }
 
-static int build_feed(source *s, scope_error *err)
+static int build_intake(source *s, scope_error *err)
 {
-    const feed_options o = {s->opt.fps_n, s->opt.fps_d, s->opt.start, s->opt.frames};
-    s->feed = feed_open(s->input, &o, err);
-    if (!s->feed)
+    const intake_options o = {s->opt.fps_n, s->opt.fps_d, s->opt.start, s->opt.frames};
+    s->intake = intake_open(s->input, &o, err);
+    if (!s->intake)
         return SCOPE_EIO;
-    s->pictures = feed_total(s->feed);
-    GstElement *head = feed_element(s->feed);
+    s->pictures = intake_total(s->intake);
+    GstElement *head = intake_element(s->intake);
     gst_bin_add(GST_BIN(s->pipeline), head);
     GstPad *pad = gst_element_get_static_pad(head, "src");
-    char *tail = video_tail(s, feed_caps(s->feed));
+    char *tail = video_tail(s, intake_caps(s->intake));
     s->video = attach(s, pad, tail);
     g_free(tail);
     gst_object_unref(pad);
@@ -163,8 +164,8 @@ static int build(source *s, scope_error *err)
     }
     if (g_str_has_prefix(s->input, "/dev/video"))
         return build_camera(s, err);
-    if (feed_takes(s->input))
-        return build_feed(s, err);
+    if (intake_takes(s->input))
+        return build_intake(s, err);
     return build_file(s, err);
 }
 
@@ -182,10 +183,10 @@ static bool cancelled(const source *s)
     return s->opt.cancelled && s->opt.cancelled(s->opt.ctx);
 }
 
-/* An error of the feed says more than the pipeline's that follows from it. */
+/* An error of the intake says more than the pipeline's that follows from it. */
 static bool failed(source *s, scope_error *err)
 {
-    if (s->feed && feed_failed(s->feed, err))
+    if (s->intake && intake_failed(s->intake, err))
         return true;
     return media_bus_failed(s->bus, "read", s->input, err);
 }
@@ -221,7 +222,7 @@ static int start(source *s, scope_error *err)
     if (status)
         return status;
     /* Where a stream cannot seek, read() drops what comes before the start. */
-    if (s->opt.start > 0 && !s->feed && !s->info.live &&
+    if (s->opt.start > 0 && !s->intake && !s->info.live &&
         gst_element_seek_simple(s->pipeline, GST_FORMAT_TIME,
                                 GST_SEEK_FLAG_FLUSH | GST_SEEK_FLAG_ACCURATE,
                                 (gint64)llround(s->opt.start * 1e6) * 1000))
@@ -297,7 +298,7 @@ static int learn(source *s, scope_error *err)
     s->info.fps_n = v.fps_n;
     s->info.fps_d = v.fps_n ? v.fps_d : 1;
     gint64 ns = 0;
-    if (s->feed) {
+    if (s->intake) {
         s->info.total = s->pictures;
     } else if (!s->info.live && v.fps_n &&
                gst_element_query_duration(s->pipeline, GST_FORMAT_TIME, &ns) && ns > 0) {
@@ -341,8 +342,8 @@ void source_close(source *s)
 {
     if (!s)
         return;
-    if (s->feed)
-        feed_stop(s->feed);
+    if (s->intake)
+        intake_stop(s->intake);
     gst_element_set_state(s->pipeline, GST_STATE_NULL);
     if (s->held)
         gst_sample_unref(s->held);
@@ -356,7 +357,7 @@ void source_close(source *s)
         gst_object_unref(s->audio);
     gst_object_unref(s->bus);
     gst_object_unref(s->pipeline);
-    feed_close(s->feed);
+    intake_close(s->intake);
     g_free(s->input);
     g_free(s);
 }
@@ -425,21 +426,20 @@ int source_read(source *s, frame **out, scope_error *err)
     }
 }
 
-GstBuffer *source_audio(source *s, int64_t until_us, bool *ended)
+GstBuffer *source_audio(source *s, int64_t until_us, enum source_silence *why)
 {
-    *ended = false;
     if (!s->held_audio) {
         GstSample *sound = gst_app_sink_try_pull_sample(s->audio, 0);
-        if (!sound) {
-            *ended = gst_app_sink_is_eos(s->audio);
+        *why = gst_app_sink_is_eos(s->audio) ? SOURCE_NO_MORE : SOURCE_NOT_YET;
+        if (!sound)
             return NULL;
-        }
         s->held_audio = timed_buffer(sound);
         gst_sample_unref(sound);
     }
-    if ((int64_t)(GST_BUFFER_PTS(s->held_audio) / 1000) >= until_us)
-        return NULL;
     GstBuffer *b = s->held_audio;
+    *why = SOURCE_LATER;
+    if ((int64_t)(GST_BUFFER_PTS(b) / 1000) >= until_us)
+        return NULL;
     s->held_audio = NULL;
     return b;
 }

@@ -39,9 +39,10 @@ const source_info *source_about(const source *s);
 
 /* The next frame: 1, 0 at the end (or when cancelled), negative when the input broke. [frame] */
 int source_read(source *s, frame **out, scope_error *err);
-/* The next piece of sound that begins before `until_us` (input time), its pts in input time; NULL
- * when there is none yet. *ended tells that none will come. [frame] */
-GstBuffer *source_audio(source *s, int64_t until_us, bool *ended);
+/* The next piece of sound that begins before `until_us` (input time), its pts in input time; or
+ * NULL, and *why says why not. [frame] */
+enum source_silence { SOURCE_LATER = 1, SOURCE_NOT_YET, SOURCE_NO_MORE };
+GstBuffer *source_audio(source *s, int64_t until_us, enum source_silence *why);
 /* Frames of a live input that came and went while nobody read. */
 int64_t source_missed(const source *s);
 

@@ -1,9 +1,9 @@
-/* feed.c - pictures and Y4M into a pipeline. Under source.
+/* intake.c - pictures and Y4M into a pipeline. Under source.
  *
  * Must stay true: the appsrc asks (need-data) on its own thread, and one frame is brought for each
  * question, so nothing queues up; a broken input ends the stream and leaves its reason here.
  */
-#include "feed.h"
+#include "intake.h"
 #include "elements.h"
 #include "pictures.h"
 #include "y4m.h"
@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-struct feed {
+struct intake {
     GstCaps *caps;       /* owned */
     char *input;         /* owned */
     char **paths;        /* owned; NULL for Y4M */
@@ -26,7 +26,7 @@ struct feed {
     scope_error error; /* under lock */
 };
 
-bool feed_takes(const char *input)
+bool intake_takes(const char *input)
 {
     picture_pattern pattern;
     bool numbered = !strstr(input, "://") && picture_pattern_init(&pattern, input);
@@ -36,7 +36,7 @@ bool feed_takes(const char *input)
            (!strstr(input, "://") && picture_type(input)) || g_file_test(input, G_FILE_TEST_IS_DIR);
 }
 
-static int open_y4m(feed *f, const char *input, scope_error *err)
+static int open_y4m(intake *f, const char *input, scope_error *err)
 {
     bool pipe = !strcmp(input, "-");
     int fd = pipe ? STDIN_FILENO : open(input, O_RDONLY | O_CLOEXEC);
@@ -53,7 +53,7 @@ static int open_y4m(feed *f, const char *input, scope_error *err)
     return 0;
 }
 
-static int open_pictures(feed *f, const char *input, const feed_options *o, scope_error *err)
+static int open_pictures(intake *f, const char *input, const intake_options *o, scope_error *err)
 {
     f->paths = pictures_list(input, err);
     if (!f->paths)
@@ -64,7 +64,7 @@ static int open_pictures(feed *f, const char *input, const feed_options *o, scop
     int status = media_need(!strcmp(type, "image/png") ? "pngdec" : "jpegparse", err);
     if (status)
         return status;
-    f->fps_n = o->fps_n ? o->fps_n : FEED_FPS;
+    f->fps_n = o->fps_n ? o->fps_n : INTAKE_FPS;
     f->fps_d = o->fps_n ? o->fps_d : 1;
     f->single = !f->paths[1];
     f->next = (int64_t)ceil(o->start * f->fps_n / f->fps_d - 1e-3);
@@ -78,9 +78,9 @@ static int open_pictures(feed *f, const char *input, const feed_options *o, scop
     return 0;
 }
 
-feed *feed_open(const char *input, const feed_options *o, scope_error *err)
+intake *intake_open(const char *input, const intake_options *o, scope_error *err)
 {
-    feed *f = g_new0(feed, 1);
+    intake *f = g_new0(intake, 1);
     g_mutex_init(&f->lock);
     f->input = g_strdup(input);
     f->y4m.fd = -1;
@@ -88,11 +88,11 @@ feed *feed_open(const char *input, const feed_options *o, scope_error *err)
     int status = y4m ? open_y4m(f, input, err) : open_pictures(f, input, o, err);
     if (!status)
         return f;
-    feed_close(f);
+    intake_close(f);
     return NULL;
 }
 
-void feed_close(feed *f)
+void intake_close(intake *f)
 {
     if (!f)
         return;
@@ -106,13 +106,13 @@ void feed_close(feed *f)
     g_free(f);
 }
 
-void feed_stop(feed *f)
+void intake_stop(intake *f)
 {
     g_atomic_int_set(&f->y4m.stop, 1);
 }
 
 /* 1, 0 at the end, negative when the file cannot be read. */
-static int next_picture(feed *f, GstBuffer **out, scope_error *err)
+static int next_picture(intake *f, GstBuffer **out, scope_error *err)
 {
     if (f->next >= f->total)
         return 0;
@@ -143,7 +143,7 @@ static int next_picture(feed *f, GstBuffer **out, scope_error *err)
 static void on_need(GstAppSrc *appsrc, guint length, gpointer user)
 {
     (void)length;
-    feed *f = user;
+    intake *f = user;
     scope_error err = {0};
     GstBuffer *b = NULL;
     int got = f->paths ? next_picture(f, &b, &err) : y4m_read(&f->y4m, &b, &err);
@@ -159,7 +159,7 @@ static void on_need(GstAppSrc *appsrc, guint length, gpointer user)
     gst_app_src_end_of_stream(appsrc);
 }
 
-GstElement *feed_element(feed *f)
+GstElement *intake_element(intake *f)
 {
     GstElement *head = gst_element_factory_make("appsrc", NULL);
     g_object_set(head, "format", GST_FORMAT_TIME, "caps", f->caps, NULL);
@@ -168,29 +168,29 @@ GstElement *feed_element(feed *f)
     return head;
 }
 
-GstCaps *feed_caps(const feed *f)
+GstCaps *intake_caps(const intake *f)
 {
     return f->caps;
 }
 
-const char *feed_decoder(const feed *f)
+const char *intake_decoder(const intake *f)
 {
     if (!f->paths)
         return "";
     return !strcmp(picture_type(f->paths[0]), "image/png") ? "pngdec !" : "jpegparse ! jpegdec !";
 }
 
-bool feed_pictures(const feed *f)
+bool intake_pictures(const intake *f)
 {
     return f->paths != NULL;
 }
 
-int64_t feed_total(const feed *f)
+int64_t intake_total(const intake *f)
 {
     return f->paths ? f->total - f->next : -1;
 }
 
-bool feed_failed(feed *f, scope_error *err)
+bool intake_failed(intake *f, scope_error *err)
 {
     g_mutex_lock(&f->lock);
     bool bad = f->error.status != 0;
