@@ -1,6 +1,6 @@
 /* text.c - how the schema layer speaks: paths, numbers, ranges and error sentences.
  *
- * Every sentence fits its buffer, is valid UTF-8 and does not depend on the locale.
+ * Every sentence fits its buffer, is printable UTF-8 and does not depend on the locale.
  */
 #include <math.h>
 #include <stdarg.h>
@@ -8,18 +8,42 @@
 
 #include "internal.h"
 
-/* Drop a UTF-8 sequence that the end of the buffer cut in half. */
-static void trim_utf8(char *text)
+/* Bytes of the UTF-8 sequence at p, 0 if it is none: over-long forms, surrogates and what lies
+ * above Unicode are none. */
+static int sequence(const unsigned char *p)
 {
-    size_t n = strlen(text), i = n;
-    while (i > 0 && n - i < 4 && ((unsigned char)text[i - 1] & 0xc0) == 0x80)
-        i--;
-    if (i == 0)
-        return;
-    unsigned char lead = (unsigned char)text[i - 1];
-    size_t need = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
-    if (n - (i - 1) < need)
-        text[i - 1] = '\0';
+    int more = *p < 0x80 ? 0 : *p < 0xc2 ? -1 : *p < 0xe0 ? 1 : *p < 0xf0 ? 2 : *p < 0xf5 ? 3 : -1;
+    unsigned code = more < 0 ? 0 : *p & (0xffu >> (more + 2));
+    for (int i = 1; i <= more; i++) {
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+        code = code << 6 | (p[i] & 0x3fu);
+    }
+    if ((more == 2 && (code < 0x800 || (code >= 0xd800 && code < 0xe000))) ||
+        (more == 3 && (code < 0x10000 || code > 0x10ffff)))
+        return 0;
+    return more + 1;
+}
+
+/* Make a sentence out of what may quote anything, cut anywhere: each run of control characters and
+ * of bytes that are no UTF-8 becomes one '?'. */
+static void clean(char *text)
+{
+    char *out = text;
+    for (char *p = text; *p;) {
+        int n = sequence((unsigned char *)p);
+        bool good = n > 1 || (n == 1 && (unsigned char)*p >= 0x20 && *p != 0x7f);
+        if (good) {
+            memmove(out, p, (size_t)n);
+            out += n;
+            p += n;
+        } else {
+            if (out == text || out[-1] != '?')
+                *out++ = '?';
+            p++;
+        }
+    }
+    *out = '\0';
 }
 
 /* Append to a terminated buffer, never past its end. */
@@ -30,7 +54,6 @@ __attribute__((format(printf, 3, 4))) static void add(char *buf, size_t size, co
     va_start(ap, fmt);
     vsnprintf(buf + n, size - n, fmt, ap);
     va_end(ap);
-    trim_utf8(buf);
 }
 
 static bool is_pointer(const place *at)
@@ -55,6 +78,7 @@ static void begin(schema_error *err, const place *at)
 {
     memset(err, 0, sizeof *err);
     add_place(err->path, sizeof err->path, at, is_pointer(at));
+    clean(err->path);
 }
 
 int schema_fail(schema_error *err, const place *at, const char *fmt, ...)
@@ -64,7 +88,7 @@ int schema_fail(schema_error *err, const place *at, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(err->text, sizeof err->text, fmt, ap);
     va_end(ap);
-    trim_utf8(err->text);
+    clean(err->text);
     return -1;
 }
 
@@ -80,7 +104,7 @@ int schema_fail_value(schema_error *err, const place *at, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(err->text + n, sizeof err->text - n, fmt, ap);
     va_end(ap);
-    trim_utf8(err->text);
+    clean(err->text);
     return -1;
 }
 
@@ -100,6 +124,7 @@ int schema_fail_unknown(schema_error *err, const place *at, const char *what, co
         add(err->text, sizeof err->text, "%s%s", i ? ", " : "", names[i]);
     if (count == 0)
         add(err->text, sizeof err->text, "none");
+    clean(err->text);
     return -1;
 }
 
@@ -131,7 +156,6 @@ char *schema_text_value(const json_t *v, char *buf, size_t size)
         /* A long one is cut, visibly. */
         snprintf(buf, size, json_string_length(v) > 40 ? "\"%.37s" : "\"%.40s",
                  json_string_value(v));
-        trim_utf8(buf);
         add(buf, size, json_string_length(v) > 40 ? "...\"" : "\"");
         break;
     case JSON_INTEGER:
@@ -185,24 +209,10 @@ const char *schema_type_name(int type)
 
 bool schema_utf8(const char *text)
 {
-    const unsigned char *p = (const unsigned char *)text;
-    while (*p) {
-        int more = *p < 0x80 ? 0 : *p < 0xc2 ? -1 : *p < 0xe0 ? 1 : *p < 0xf0 ? 2 : 3;
-        if (more < 0 || *p > 0xf4)
-            return false;
-        unsigned code = *p & (0xff >> (more + 2));
-        for (int i = 1; i <= more; i++) {
-            if ((p[i] & 0xc0) != 0x80)
-                return false;
-            code = code << 6 | (p[i] & 0x3f);
-        }
-        /* Over-long forms, surrogates and what lies above Unicode. */
-        if ((more == 2 && (code < 0x800 || (code >= 0xd800 && code < 0xe000))) ||
-            (more == 3 && (code < 0x10000 || code > 0x10ffff)))
-            return false;
-        p += more + 1;
-    }
-    return true;
+    int n = 1;
+    for (; *text && n > 0; text += n)
+        n = sequence((const unsigned char *)text);
+    return n > 0;
 }
 
 void *schema_alloc(size_t size)

@@ -59,9 +59,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (s) {
         check(s);
     } else {
-        json_t *utf8 = json_string(err.text);
-        REQUIRE(utf8 && err.text[0] && strcmp(err.text, "out of memory") != 0);
-        json_decref(utf8);
+        json_t *told = json_string(err.text), *path = json_string(err.path);
+        REQUIRE(told && path && err.text[0] && strcmp(err.text, "out of memory") != 0);
+        json_decref(told);
+        json_decref(path);
     }
     schema_free(s);
     free(text);
