@@ -6,8 +6,7 @@
 
 #include "internal.h"
 
-/* ---- JSON
- * ---------------------------------------------------------------------------------------- */
+/* ---- JSON ---------------------------------------------------------------------------------- */
 
 /* A shown field always tells its label and order, so that no UI repeats those rules. */
 static int fill_ui(json_t *doc, const schema_field *f)
@@ -38,8 +37,7 @@ json_t *schema_json(const schema *s)
     return NULL;
 }
 
-/* ---- words
- * --------------------------------------------------------------------------------------- */
+/* ---- words --------------------------------------------------------------------------------- */
 
 /* The heading a field stands under. */
 static const char *group_of(const schema_field *f)
@@ -160,8 +158,7 @@ static void for_groups(const schema *s, writer *w, void (*head)(writer *, const 
     }
 }
 
-/* ---- help
- * ---------------------------------------------------------------------------------------- */
+/* ---- help ---------------------------------------------------------------------------------- */
 
 static void help_head(writer *w, const char *group)
 {
@@ -193,8 +190,7 @@ void schema_help(const schema *s, FILE *out)
     for_groups(s, &w, help_head, help_field);
 }
 
-/* ---- Markdown
- * ------------------------------------------------------------------------------------- */
+/* ---- Markdown ------------------------------------------------------------------------------ */
 
 static void page_head(writer *w, const char *group)
 {

@@ -9,8 +9,7 @@
 
 #include "internal.h"
 
-/* ---- names
- * --------------------------------------------------------------------------------------- */
+/* ---- names --------------------------------------------------------------------------------- */
 
 enum { SEGMENT_MAX = 63 };
 
@@ -55,8 +54,7 @@ static const schema_field *find(const schema_field *f, const char *given, size_t
     return NULL;
 }
 
-/* ---- text to JSON
- * ---------------------------------------------------------------------------------- */
+/* ---- text to JSON -------------------------------------------------------------------------- */
 
 static json_t *read_json(const char *text, const place *at, schema_error *err)
 {
@@ -186,8 +184,7 @@ static json_t *read_text(const schema_field *f, const char *text, const place *a
     }
 }
 
-/* ---- dotted paths
- * ------------------------------------------------------------------------------------ */
+/* ---- dotted paths -------------------------------------------------------------------------- */
 
 typedef struct setter {
     const char *text;

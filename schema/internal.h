@@ -33,8 +33,7 @@ struct schema {
     const schema_field **ordered; /* owned */
 };
 
-/* ---- text.c ------------------------------------------------------------------------------------
- */
+/* ---- text.c -------------------------------------------------------------------------------- */
 
 /* Fill *err with the path and one sentence; -1. */
 __attribute__((format(printf, 3, 4))) int schema_fail(schema_error *err, const place *at,
@@ -60,15 +59,13 @@ bool schema_utf8(const char *text);
 void *schema_alloc(size_t size);
 void schema_release(void *p);
 
-/* ---- resolve.c ---------------------------------------------------------------------------------
- */
+/* ---- resolve.c ----------------------------------------------------------------------------- */
 
 /* A copy of the document in which every "$ref" is replaced by the field it names. New reference,
  * or NULL. */
 json_t *schema_resolve(const json_t *doc, schema_error *err);
 
-/* ---- value.c -----------------------------------------------------------------------------------
- */
+/* ---- value.c ------------------------------------------------------------------------------- */
 
 /* The complete, checked form of `v` as a value of `f`, sharing nothing with `v`. New reference. */
 json_t *schema_value(const schema_field *f, const json_t *v, const place *at, schema_error *err);

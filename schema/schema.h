@@ -4,7 +4,8 @@
  * are readers of that table (README.md is the vocabulary). Nothing about a parameter is written
  * twice.
  *
- * Errors   0 or a pointer is success; -1 or NULL is failure and fills *err.
+ * Errors   0 or a pointer is success; -1 or NULL is failure and fills *err. Both its strings are
+ *          printable UTF-8, whatever they quote.
  * Threads  [any]; a parsed schema is immutable.
  */
 #ifndef SCHEMA_H
@@ -73,8 +74,7 @@ const schema_field *schema_find(const schema *s, const char *name); /* or NULL *
 /* The nearest of `count` names to a misspelt one, or NULL if none is near. */
 const char *schema_nearest(const char *name, const char *const *names, int count);
 
-/* ---- bind: object -> kwargs --------------------------------------------------------------------
- */
+/* ---- bind: object -> kwargs ---------------------------------------------------------------- */
 
 /* A complete, validated object: every field once, in schema order, defaults applied, shorthands
  * expanded (README.md). `values` may be partial or NULL. New reference. */
@@ -84,7 +84,7 @@ json_t *schema_complete(const schema *s, const json_t *values, schema_error *err
 scope_kwargs *schema_bind(const schema *s, const json_t *values, uint64_t generation,
                           schema_error *err);
 
-/* ---- flags: command line -> object ----------------------------------------------------------- */
+/* ---- flags: command line -> object --------------------------------------------------------- */
 
 /* Store `text` as field `name` of `values`, typed by the schema: numbers, true/false, enum
  * members, JSON for lists and objects, dotted paths ("prompts.0.weight"). `name` may be a unique
@@ -94,10 +94,10 @@ int schema_flag(const schema *s, json_t *values, const char *name, const char *t
 /* Flags grouped and ordered by ui.order, each with range, default and unit. */
 void schema_help(const schema *s, FILE *out);
 
-/* ---- emit --------------------------------------------------------------------------------------
- */
+/* ---- emit ---------------------------------------------------------------------------------- */
 
-/* The schema as a UI reads it: references resolved, defaults complete. New reference. */
+/* The schema as a UI reads it: references resolved, defaults complete, label and order of every
+ * shown field present. New reference, or NULL without memory. */
 json_t *schema_json(const schema *s);
 /* A manual page in Markdown: a table per group, load parameters marked. */
 void schema_markdown(const schema *s, const char *id, const char *version, FILE *out);

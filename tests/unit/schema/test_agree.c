@@ -28,7 +28,7 @@ static int below(int n)
     return (int)(rnd() % (uint32_t)n);
 }
 
-/* ---- values, valid and not ------------------------------------------------------------------ */
+/* ---- values, valid and not ----------------------------------------------------------------- */
 
 static json_t *valid(const schema_field *f);
 
@@ -195,8 +195,7 @@ static json_t *invalid(const schema_field *f)
     }
 }
 
-/* ---- readers -----------------------------------------------------------------------------------
- */
+/* ---- readers ------------------------------------------------------------------------------- */
 
 static json_t *from_kwargs(const scope_value *v)
 {
@@ -299,6 +298,7 @@ static void judge(const schema *s, const schema *again, const schema_field *f, j
         json_decref(same);
         json_decref(flagged);
         c->flags++;
+        free(text);
     }
     if (full) { /* complete is its own fixed point, and every field has a flag that restores it */
         json_t *twice = schema_complete(s, full, &err2);
@@ -320,8 +320,7 @@ static void judge(const schema *s, const schema *again, const schema_field *f, j
     json_decref(values);
 }
 
-/* ---- what people read ---------------------------------------------------------------------------
- */
+/* ---- what people read ---------------------------------------------------------------------- */
 
 static char *printed(const schema *s, bool markdown)
 {
@@ -396,8 +395,7 @@ static void check_emitted(const schema *s, const schema *again)
     json_decref(b);
 }
 
-/* ---- the walk
- * -------------------------------------------------------------------------------------- */
+/* ---- the walk ------------------------------------------------------------------------------ */
 
 static void walk(const char *text, int rounds, counts *c)
 {
