@@ -56,7 +56,7 @@ LCM = dict(SCHEDULE, _class_name="LCMScheduler", clip_sample=False, original_inf
 
 # Tiny networks: two resolutions, odd head sizes, every branch of the full ones.
 TINY_UNET = dict(
-    sample_size=8, block_out_channels=(16, 24), layers_per_block=1, norm_num_groups=8,
+    sample_size=8, block_out_channels=(8, 24), layers_per_block=1, norm_num_groups=8,
     down_block_types=(CROSS, PLAIN), up_block_types=(UP_PLAIN, UP_CROSS),
     cross_attention_dim=32, attention_head_dim=2)
 TINY_CLIP = dict(
@@ -76,12 +76,13 @@ MODELS = {
     "lcm": dict(unet=dict(SD15_UNET, time_cond_proj_dim=256), text=CLIP_L, vae=SD_VAE, taesd={},
                 scheduler=LCM),
     "tiny-sd1": dict(unet=TINY_UNET, text=TINY_CLIP, vae=TINY_VAE, taesd=TINY_TAESD, scheduler=PNDM),
-    "tiny-sd2": dict(unet=dict(TINY_UNET, attention_head_dim=(1, 2), use_linear_projection=True,
+    "tiny-sd2": dict(unet=dict(TINY_UNET, block_out_channels=(12, 16), norm_num_groups=4,
+                               attention_head_dim=(1, 2), use_linear_projection=True,
                                upcast_attention=True, cross_attention_dim=24),
                      text=dict(TINY_CLIP, hidden_size=24, hidden_act="gelu"), pad="!",
                      vae=dict(TINY_VAE, block_out_channels=(4, 8, 8, 8)),
                      scheduler=DDIM_V, shards=2),
-    "tiny-lcm": dict(unet=dict(TINY_UNET, block_out_channels=(16, 16), time_cond_proj_dim=32),
+    "tiny-lcm": dict(unet=dict(TINY_UNET, block_out_channels=(8, 16), time_cond_proj_dim=32),
                      text=dict(TINY_CLIP, num_hidden_layers=1), vae=TINY_TAESD, scheduler=LCM),
 }
 
@@ -163,57 +164,58 @@ def write_json(path, data):
     path.write_text(json.dumps(data, indent=2) + "\n")
 
 
-def new_network(make):
-    """Build without the default initialisation: it costs minutes at full size and is overwritten."""
-    with torch.device("meta"):
-        return make()
-
-
-def write_vae(folder, config, seed, dtype):
-    cls = AutoencoderTiny if "layers_per_block" not in config else AutoencoderKL
-    vae = cls(**config)
+def new_vae(config, seed):
+    vae = (AutoencoderKL if "layers_per_block" in config else AutoencoderTiny)(**config)
     fill(vae, seed, "vae")
     calibrate(vae, seed)
-    save(vae, folder, dtype)
-    vae.save_config(folder)
-    return cls.__name__
+    return vae
 
 
-def write(name, folder, seed, dtype):
-    model, folder = MODELS[name], pathlib.Path(folder)
-    unet = new_network(lambda: UNet2DConditionModel(**model["unet"]))
-    fill(unet, seed, "unet")
-    save(unet, folder / "unet", dtype, shards=model.get("shards", 1))
-    unet.save_config(folder / "unet")
-    del unet
+def save_network(network, folder, dtype, shards=1):
+    save(network, folder, dtype, shards)
+    network.save_config(folder)
 
-    size = model["text"].get("vocab_size", TINY_VOCABULARY)
-    vocabulary.write(folder / "tokenizer", size, pad=model.get("pad", vocabulary.END))
-    text = dict(dict(vocab_size=size, bos_token_id=size - 2, eos_token_id=size - 1, pad_token_id=1,
-                     max_position_embeddings=77), **model["text"])
-    config = CLIPTextConfig(**text)
-    encoder = CLIPTextModel(config)
-    fill(encoder, seed, "text_encoder")
+
+def save_text_encoder(encoder, folder, dtype):
     # Checkpoints of the wild carry this prefix; newer transformers drop it in memory.
     has = next(iter(encoder.state_dict())).startswith("text_model.")
-    save(encoder, folder / "text_encoder", dtype, prefix="" if has else "text_model.", stem="model")
-    config.architectures = ["CLIPTextModel"]
-    config.save_pretrained(folder / "text_encoder")
+    save(encoder, folder, dtype, prefix="" if has else "text_model.", stem="model")
+    encoder.config.architectures = ["CLIPTextModel"]
+    encoder.config.save_pretrained(folder)
 
-    vae = write_vae(folder / "vae", model["vae"], seed, dtype)
-    if "taesd" in model:
-        write_vae(folder / "taesd", model["taesd"], seed, dtype)
-    write_json(folder / "scheduler" / "scheduler_config.json", model["scheduler"])
+
+def save_pipeline(folder, unet, text, vae, scheduler, dtype, shards=1):
+    """A whole folder but for the tokenizer."""
+    save_network(unet, folder / "unet", dtype, shards)
+    save_text_encoder(text, folder / "text_encoder", dtype)
+    save_network(vae, folder / "vae", dtype)
+    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     write_json(folder / "model_index.json", {
         "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.36.0",
         "feature_extractor": [None, None], "requires_safety_checker": False,
         "safety_checker": [None, None],
-        "scheduler": ["diffusers", model["scheduler"]["_class_name"]],
+        "scheduler": ["diffusers", scheduler["_class_name"]],
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", vae]})
-    return folder
+        "vae": ["diffusers", type(vae).__name__]})
+
+
+def write(name, folder, seed, dtype):
+    model, folder = MODELS[name], pathlib.Path(folder)
+    size = model["text"].get("vocab_size", TINY_VOCABULARY)
+    vocabulary.write(folder / "tokenizer", size, pad=model.get("pad", vocabulary.END))
+    config = CLIPTextConfig(**dict(
+        dict(vocab_size=size, bos_token_id=size - 2, eos_token_id=size - 1, pad_token_id=1,
+             max_position_embeddings=77), **model["text"]))
+    # Built without the default initialisation, which costs minutes at full size.
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**model["unet"])
+    text = CLIPTextModel(config)
+    save_pipeline(folder, fill(unet, seed, "unet"), fill(text, seed, "text_encoder"),
+                  new_vae(model["vae"], seed), model["scheduler"], dtype, model.get("shards", 1))
+    if "taesd" in model:
+        save_network(new_vae(model["taesd"], seed), folder / "taesd", dtype)
 
 
 def cached(name, seed, root, dtype=torch.float16):

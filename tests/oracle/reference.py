@@ -75,7 +75,11 @@ class Model:
     # ---- pictures and latents ----
 
     def autoencoder(self, tiny):
+        """TAESD when it is asked for and there; a folder may also have one as its vae."""
         return self.taesd if tiny and (self.folder / "taesd").exists() else self.vae
+
+    def is_tiny(self, tiny):
+        return isinstance(self.autoencoder(tiny), AutoencoderTiny)
 
     @torch.no_grad()
     def encode(self, x, tiny):
@@ -151,8 +155,10 @@ class Model:
     # ---- a frame ----
 
     def frame(self, noise, prompts, *, image=None, steps=1, strength=1.0, indices=None, guidance=1.0,
-              negative="", method="linear", tiny=True, add_noise=True):
-        """image: u8 [H, W, 3] or None; noise: one [1, 4, h, w] per step. Returns floats in 0..1."""
+              negative="", method="linear", tiny=True, add_noise=True, size=None,
+              fit="stretch"):
+        """image: u8 [H, W, 3] or None, fitted to size (height, width); noise: one [1, 4, h, w] per
+        step. Returns floats in 0..1."""
         s, timesteps = self.plan(steps, strength, indices)
         context = self.embed(prompts, method)
         cond = self.guidance_embedding(guidance)
@@ -161,7 +167,12 @@ class Model:
         if image is None:
             x = noise[0]
         else:
-            z = self.encode(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1, tiny)
+            pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+            if fit == "crop":
+                pixels = middle(pixels, *size)
+            if size and pixels.shape[2:] != tuple(size):
+                pixels = torch.nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
+            z = self.encode(2 * pixels - 1, tiny)
             x = s.add_noise(z, noise[0], torch.tensor([timesteps[0]]))
         for i, t in enumerate(timesteps):
             eps = self.denoise(x, t, context, cond)
@@ -181,6 +192,16 @@ def step(s, eps, t, x, noise):
         return s.step(eps, torch.tensor(t), x, return_dict=False)[0]
     finally:
         scheduling_lcm.randn_tensor = draw
+
+
+def middle(x, height, width):
+    """The largest middle part of a picture that has the shape height : width."""
+    h, w = x.shape[2:]
+    if w * height > h * width:
+        part = int(h * width / height + 0.5)
+        return x[..., (w - part) // 2:][..., :part]
+    part = int(w * height / width + 0.5)
+    return x[:, :, (h - part) // 2:][:, :, :part]
 
 
 def slerp(a, b, t):

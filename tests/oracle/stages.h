@@ -1,137 +1,334 @@
-/* stages.h - one network of a loaded model on given numbers: plan, run, fetch.
+/* stages.h - a command in JSON and its tensors, through one stage of a loaded model.
  *
- * Shared by the probe (tests/oracle) and the golden tests. Every function opens a context of its
- * own, takes and fills dense host arrays in NHWC, and returns 0, or -1 with a sentence in why.
+ * Shared by the probe, which writes results for the oracle, and by the golden tests, which compare
+ * them with PyTorch's. A command is {"do": STAGE, "id": NAME} and the fields of that stage; tensor
+ * fields name tensors of a safetensors file. Tensors are NHWC, pictures and latents in the ranges
+ * of vae.h and taesd.h. Header only: each test is one file.
  */
 #ifndef ORACLE_STAGES_H
 #define ORACLE_STAGES_H
 
-#include "plugin/streamdiffusion/model.h"
+#include "plugin/streamdiffusion/pipeline.h"
+#include "plugin/streamdiffusion/safetensors.h"
 
-typedef struct stage_unet_input {
-    const float *x; /* [1, h, w, in_channels] */
-    int h, w;
-    float timestep;
-    int has_guidance;
-    float guidance;      /* guidance scale; the network is told 1000 (guidance - 1) */
-    const float *states; /* [1, 77, cross_attention_dim] */
-    const net_tap *tap;  /* may be NULL */
-} stage_unet_input;
+#include <jansson.h>
+#include <stdlib.h>
 
-static inline int stage_end(k_ctx *k, char why[K_WHY])
+typedef struct stage_call {
+    const model *model;
+    const st_file *input;
+    const json_t *command;
+    const net_tap *tap; /* sees the blocks of a UNet; may be NULL */
+    /* The result. */
+    int dim[4];
+    float *y; /* owned by the caller: free */
+    char why[256];
+} stage_call;
+
+/* ---- fields of a command ----------------------------------------------------------------------
+ */
+
+static inline double stage_number(const stage_call *s, const char *key)
+{
+    return json_number_value(json_object_get(s->command, key));
+}
+
+static inline int stage_true(const stage_call *s, const char *key)
+{
+    return json_is_true(json_object_get(s->command, key));
+}
+
+static inline const char *stage_text_of(const stage_call *s, const char *key)
+{
+    const char *text = json_string_value(json_object_get(s->command, key));
+    return text ? text : "";
+}
+
+/* The tensor that the command's field names, or NULL with the reason. */
+static inline const st_tensor *stage_tensor(stage_call *s, const char *key)
+{
+    const st_tensor *t = st_find(s->input, stage_text_of(s, key));
+    if (!t)
+        snprintf(s->why, sizeof s->why, "no tensor \"%s\" for %s", stage_text_of(s, key), key);
+    return t;
+}
+
+static inline int stage_result(stage_call *s, int n, int h, int w, int c)
+{
+    s->dim[0] = n, s->dim[1] = h, s->dim[2] = w, s->dim[3] = c;
+    s->y = calloc((size_t)n * (size_t)h * (size_t)w * (size_t)c, sizeof *s->y);
+    if (!s->y)
+        snprintf(s->why, sizeof s->why, "out of memory");
+    return s->y ? 0 : -1;
+}
+
+static inline int stage_end(stage_call *s, k_ctx *k)
 {
     int rc = k->status;
     if (rc)
-        memcpy(why, k->where, K_WHY);
+        snprintf(s->why, sizeof s->why, "%s", k->where);
     k_close(k);
     return rc;
 }
 
-/* y [77, width] */
-static inline int stage_text(const model *m, const int32_t *ids, float *y, char why[K_WHY])
+/* ---- networks: everything runs twice, first as the plan
+ * ------------------------------------------ */
+
+/* ids -> [1, 1, 77, width] */
+static inline int stage_text(stage_call *s)
 {
-    k_ctx *k = k_open(m->device, why);
-    if (!k)
+    const st_tensor *ids = stage_tensor(s, "ids");
+    int width = clip_width(s->model->text);
+    if (!ids || stage_result(s, 1, 1, TOKENIZER_LENGTH, width))
         return -1;
-    for (int pass = 0; pass < 2 && !k->status; pass++) {
+    k_ctx *k = k_open(s->model->device, s->why);
+    for (int pass = 0; k && pass < 2 && !k->status; pass++) {
         if (!pass)
             k_plan_begin(k);
         k_tensor in = k_temp(k, K_I32, 1, 1, TOKENIZER_LENGTH, 1);
-        k_tensor out = k_temp(k, K_F32, 1, 1, TOKENIZER_LENGTH, clip_width(m->text));
-        k_put(k, in, ids);
-        clip_forward(k, m->text, out, in, NULL);
-        k_get(k, out, y);
+        k_tensor out = k_temp(k, K_F32, 1, 1, TOKENIZER_LENGTH, width);
+        k_put(k, in, ids->data);
+        clip_forward(k, s->model->text, out, in, NULL);
+        k_get(k, out, s->y);
         k_release(k, 0);
         if (!pass)
             k_plan_end(k);
     }
-    return stage_end(k, why);
+    return k ? stage_end(s, k) : -1;
 }
 
-/* y [1, h, w, out_channels] */
-static inline int stage_unet(const model *m, const stage_unet_input *in, float *y, char why[K_WHY])
+static inline void stage_unet_pass(stage_call *s, k_ctx *k, const unet_text *text,
+                                   const st_tensor *in, const st_tensor *states)
 {
-    const unet_config *c = &m->config.unet;
-    k_ctx *k = k_open(m->device, why);
+    const unet_config *c = &s->model->config.unet;
+    const unet *u = s->model->unet;
+    float t = (float)stage_number(s, "timestep");
+    float guidance = 1000 * ((float)stage_number(s, "guidance") - 1);
+    k_tensor x = k_temp(k, K_F32, 1, s->dim[1], s->dim[2], c->in_channels);
+    k_tensor y = k_temp(k, K_F32, 1, s->dim[1], s->dim[2], c->out_channels);
+    k_tensor words = k_temp(k, K_F32, 1, 1, TOKENIZER_LENGTH, c->cross_attention_dim);
+    k_tensor level = k_temp(k, K_F32, 1, 1, 1, 1), w = {0};
+    k_tensor time = k_temp(k, K_F32, 1, 1, 1, unet_time_channels(u));
+    k_put(k, x, in->data);
+    k_put(k, words, states->data);
+    k_put(k, level, &t);
+    if (unet_has_guidance(u)) {
+        w = k_temp(k, K_F32, 1, 1, 1, 1);
+        k_put(k, w, &guidance);
+    }
+    unet_text_set(k, u, text, words);
+    unet_time(k, u, time, level, w, s->tap);
+    unet_forward(k, u, y, x, time, text, s->tap);
+    k_get(k, y, s->y);
+    k_release(k, 0);
+}
+
+/* x [1, h, w, c], timestep, guidance, states [1, 77, width] -> [1, h, w, c] */
+static inline int stage_unet(stage_call *s)
+{
+    const st_tensor *x = stage_tensor(s, "x"), *states = stage_tensor(s, "states");
+    if (!x || !states ||
+        stage_result(s, 1, (int)x->dim[1], (int)x->dim[2], s->model->config.unet.out_channels))
+        return -1;
+    k_ctx *k = k_open(s->model->device, s->why);
     if (!k)
         return -1;
     unet_text text;
-    unet_text_keep(k, m->unet, &text, 1, TOKENIZER_LENGTH);
+    unet_text_keep(k, s->model->unet, &text, 1, TOKENIZER_LENGTH);
     for (int pass = 0; pass < 2 && !k->status; pass++) {
         if (!pass)
             k_plan_begin(k);
-        k_tensor x = k_temp(k, K_F32, 1, in->h, in->w, c->in_channels);
-        k_tensor out = k_temp(k, K_F32, 1, in->h, in->w, c->out_channels);
-        k_tensor states = k_temp(k, K_F32, 1, 1, TOKENIZER_LENGTH, c->cross_attention_dim);
-        k_tensor t = k_temp(k, K_F32, 1, 1, 1, 1), w = {0};
-        k_tensor time = k_temp(k, K_F32, 1, 1, 1, unet_time_channels(m->unet));
-        k_put(k, x, in->x);
-        k_put(k, states, in->states);
-        k_put(k, t, &in->timestep);
-        if (in->has_guidance) {
-            w = k_temp(k, K_F32, 1, 1, 1, 1);
-            k_put(k, w, &(float){1000 * (in->guidance - 1)});
-        }
-        unet_text_set(k, m->unet, &text, states);
-        unet_time(k, m->unet, time, t, w, in->tap);
-        unet_forward(k, m->unet, out, x, time, &text, in->tap);
-        k_get(k, out, y);
-        k_release(k, 0);
+        stage_unet_pass(s, k, &text, x, states);
         if (!pass)
             k_plan_end(k);
     }
     unet_text_drop(k, &text);
-    return stage_end(k, why);
+    return stage_end(s, k);
 }
 
-/* Which of the two autoencoders, and which way. */
-enum stage_coder { STAGE_VAE_ENCODE, STAGE_VAE_DECODE, STAGE_TAESD_ENCODE, STAGE_TAESD_DECODE };
-
-/* Pictures are [1, 8h, 8w, 3] and latents [1, h, w, channels], in the ranges of vae.h and taesd.h;
- * h and w are the latent's. */
-static inline int stage_code(const model *m, enum stage_coder way, const float *x, int h, int w,
-                             float *y, char why[K_WHY])
+static inline void stage_code_pass(stage_call *s, k_ctx *k, int tiny, int encode, k_tensor picture,
+                                   k_tensor latent)
 {
-    int tiny = way >= STAGE_TAESD_ENCODE,
-        encode = way == STAGE_VAE_ENCODE || way == STAGE_TAESD_ENCODE;
-    int c = tiny ? m->config.taesd.latent_channels : m->config.vae.latent_channels;
-    k_ctx *k = k_open(m->device, why);
-    if (!k)
+    const model *m = s->model;
+    if (tiny && encode)
+        taesd_encode(k, m->taesd, latent, picture, NULL);
+    else if (tiny)
+        taesd_decode(k, m->taesd, picture, latent, NULL);
+    else if (encode)
+        vae_encode(k, m->vae, latent, picture, NULL);
+    else
+        vae_decode(k, m->vae, picture, latent, NULL);
+}
+
+/* x, tiny, encode: picture -> latent or latent -> picture */
+static inline int stage_code(stage_call *s)
+{
+    int tiny = stage_true(s, "tiny"), encode = stage_true(s, "encode");
+    const model *m = s->model;
+    const st_tensor *x = stage_tensor(s, "x");
+    if (!x || (tiny ? !m->taesd : !m->vae))
         return -1;
-    for (int pass = 0; pass < 2 && !k->status; pass++) {
+    int h = (int)x->dim[1] / (encode ? 8 : 1), w = (int)x->dim[2] / (encode ? 8 : 1);
+    int c = tiny ? m->config.taesd.latent_channels : m->config.vae.latent_channels;
+    if (encode ? stage_result(s, 1, h, w, c) : stage_result(s, 1, 8 * h, 8 * w, 3))
+        return -1;
+    k_ctx *k = k_open(m->device, s->why);
+    for (int pass = 0; k && pass < 2 && !k->status; pass++) {
         if (!pass)
             k_plan_begin(k);
         k_tensor picture = k_temp(k, K_F32, 1, 8 * h, 8 * w, 3);
         k_tensor latent = k_temp(k, K_F32, 1, h, w, c);
-        k_put(k, encode ? picture : latent, x);
-        if (way == STAGE_VAE_ENCODE)
-            vae_encode(k, m->vae, latent, picture, NULL);
-        else if (way == STAGE_VAE_DECODE)
-            vae_decode(k, m->vae, picture, latent, NULL);
-        else if (way == STAGE_TAESD_ENCODE)
-            taesd_encode(k, m->taesd, latent, picture, NULL);
-        else
-            taesd_decode(k, m->taesd, picture, latent, NULL);
-        k_get(k, encode ? latent : picture, y);
+        k_put(k, encode ? picture : latent, x->data);
+        stage_code_pass(s, k, tiny, encode, picture, latent);
+        k_get(k, encode ? latent : picture, s->y);
         k_release(k, 0);
         if (!pass)
             k_plan_end(k);
     }
-    return stage_end(k, why);
+    return k ? stage_end(s, k) : -1;
 }
 
-/* y [1, h, w, c]: the noise of one denoising step */
-static inline int stage_noise(const model *m, uint64_t seed, uint32_t stream, int h, int w,
-                              float *y, char why[K_WHY])
+/* seed, count, h, w -> [count, h, w, c]: the noise of the denoising steps */
+static inline int stage_noise(stage_call *s)
 {
-    k_ctx *k = k_open(m->device, why);
+    int n = (int)stage_number(s, "count"), c = s->model->config.unet.in_channels;
+    if (stage_result(s, n, (int)stage_number(s, "h"), (int)stage_number(s, "w"), c))
+        return -1;
+    k_ctx *k = k_open(s->model->device, s->why);
     if (!k)
         return -1;
-    k_tensor out = k_keep(k, K_F32, 1, h, w, m->config.unet.in_channels);
-    K_CALL(k, noise, out, seed, stream);
-    if (!k->status)
-        k_get(k, out, y);
-    k_drop(k, &out);
-    return stage_end(k, why);
+    k_tensor z = k_keep(k, K_F32, n, s->dim[1], s->dim[2], c);
+    for (int i = 0; i < n; i++)
+        K_CALL(k, noise, net_image(z, i), (uint64_t)stage_number(s, "seed"), (uint32_t)i);
+    k_get(k, z, s->y);
+    k_drop(k, &z);
+    return stage_end(s, k);
+}
+
+/* ---- text, schedule, frame
+ * ------------------------------------------------------------------------ */
+
+/* texts -> [1, 1, n, 77] token ids */
+static inline int stage_tokens(stage_call *s)
+{
+    const json_t *texts = json_object_get(s->command, "texts"), *text;
+    int32_t ids[TOKENIZER_LENGTH];
+    size_t i;
+    if (stage_result(s, 1, 1, (int)json_array_size(texts), TOKENIZER_LENGTH))
+        return -1;
+    json_array_foreach(texts, i, text)
+    {
+        if (tokenizer_encode(s->model->tokens, json_string_value(text), ids) < 0)
+            return -1;
+        for (int j = 0; j < TOKENIZER_LENGTH; j++)
+            s->y[i * TOKENIZER_LENGTH + (size_t)j] = (float)ids[j];
+    }
+    return 0;
+}
+
+static inline int stage_indices(const stage_call *s, int *index)
+{
+    const json_t *list = json_object_get(s->command, "indices");
+    int n = (int)json_array_size(list);
+    for (int i = 0; i < n && i < SCHEDULER_MAX_STEPS; i++)
+        index[i] = (int)json_integer_value(json_array_get(list, (size_t)i));
+    return n;
+}
+
+/* steps, strength, indices -> [1, 1, steps, 7]: timestep, alpha, sigma, noise[2], denoise[2] */
+static inline int stage_plan(stage_call *s)
+{
+    scheduler plan;
+    scope_error err = {0};
+    int index[SCHEDULER_MAX_STEPS], n = stage_indices(s, index);
+    if (scheduler_plan(&plan, &s->model->config.scheduler, (int)stage_number(s, "steps"),
+                       stage_number(s, "strength"), index, n, &err)) {
+        snprintf(s->why, sizeof s->why, "%s", err.text);
+        return -1;
+    }
+    if (stage_result(s, 1, 1, plan.count, 7))
+        return -1;
+    for (int i = 0; i < plan.count; i++) {
+        const scheduler_step *t = &plan.step[i];
+        float row[7] = {(float)t->timestep, t->alpha,      t->sigma,     t->noise[0],
+                        t->noise[1],        t->denoise[0], t->denoise[1]};
+        memcpy(s->y + 7 * i, row, sizeof row);
+    }
+    return 0;
+}
+
+static inline pipeline_settings stage_settings(const stage_call *s)
+{
+    pipeline_settings p = {
+        .width = (int)stage_number(s, "width"),
+        .height = (int)stage_number(s, "height"),
+        .fit = !strcmp(stage_text_of(s, "fit"), "crop") ? FIT_CROP : FIT_STRETCH,
+        .from_text = !json_object_get(s->command, "image"),
+        .use_taesd = stage_true(s, "tiny"),
+        .negative_prompt = stage_text_of(s, "negative"),
+        .seed = (uint64_t)stage_number(s, "seed"),
+        .guidance_scale = stage_number(s, "guidance"),
+        .steps = (int)stage_number(s, "steps"),
+        .strength = stage_number(s, "strength"),
+        .do_add_noise = stage_true(s, "add_noise"),
+    };
+    p.index_count = stage_indices(s, p.index);
+    p.prompt.slerp = !strcmp(stage_text_of(s, "method"), "slerp");
+    const json_t *prompts = json_object_get(s->command, "prompts");
+    p.prompt.count = (int)json_array_size(prompts);
+    for (size_t i = 0; i < (size_t)p.prompt.count && i < PROMPT_MAX; i++) {
+        const json_t *one = json_array_get(prompts, i);
+        p.prompt.text[i] = json_string_value(json_array_get(one, 0));
+        p.prompt.weight[i] = json_number_value(json_array_get(one, 1));
+    }
+    return p;
+}
+
+/* A whole frame -> [1, height, width, 3] in 0..1. It is made twice, and must be the same twice. */
+static inline int stage_frame(stage_call *s)
+{
+    scope_error err = {0};
+    pipeline_settings p = stage_settings(s);
+    k_image in = {0};
+    const st_tensor *x = p.from_text ? NULL : stage_tensor(s, "image");
+    if ((!x && !p.from_text) || stage_result(s, 1, p.height, p.width, 3))
+        return -1;
+    if (x)
+        in = (k_image){
+            (void *)(uintptr_t)x->data, K_U8,         1, (int)x->dim[0], (int)x->dim[1], 3,
+            3 * x->dim[0] * x->dim[1],  3 * x->dim[1]};
+    size_t size = 3 * sizeof(float) * (size_t)p.width * (size_t)p.height;
+    float *first = malloc(size);
+    k_image out = {first, K_F32, 1, p.height, p.width, 3, (int64_t)size, 12 * (int64_t)p.width};
+    pipeline *line = first ? pipeline_open(s->model, &err) : NULL;
+    int rc = line ? pipeline_set(line, &p, &err) : -1;
+    for (int i = 0; i < 2 && !rc; i++) {
+        out.data = i ? s->y : first;
+        rc = pipeline_frame(line, x ? &in : NULL, &out, &err);
+    }
+    if (rc)
+        snprintf(s->why, sizeof s->why, "%s", err.text);
+    else if (memcmp(first, s->y, size))
+        rc = snprintf(s->why, sizeof s->why, "one frame twice gave two results");
+    pipeline_close(line);
+    free(first);
+    return rc;
+}
+
+/* Run s->command: 0 and the result, or nonzero and why. */
+static inline int stage_run(stage_call *s)
+{
+    static const struct {
+        const char *name;
+        int (*run)(stage_call *s);
+    } stages[] = {{"tokens", stage_tokens}, {"text", stage_text},   {"unet", stage_unet},
+                  {"code", stage_code},     {"noise", stage_noise}, {"plan", stage_plan},
+                  {"frame", stage_frame}};
+    snprintf(s->why, sizeof s->why, "the command cannot be run on this model");
+    s->y = NULL;
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
+        if (!strcmp(stages[i].name, stage_text_of(s, "do")))
+            return stages[i].run(s);
+    return -1;
 }
 #endif

@@ -1,13 +1,19 @@
 """A CLIP vocabulary of any size, for checkpoints that need one but have no text to learn from.
 
-Layout as in CLIP: 256 bytes, 256 bytes that end a word, merges by rank, start and end of text. The
-first merges are learnt from a handful of prompts; the rest join random pieces, which is valid BPE.
+Layout as in CLIP: 256 bytes, 256 bytes that end a word, merges by rank, start and end of text. At
+CLIP's own size the merges are CLIP's, when the package open_clip (which carries the list) is there.
+Otherwise the first merges are learnt from a handful of prompts and the rest join random pieces,
+which is valid BPE.
 """
 
 import collections
+import gzip
+import importlib.util
 import json
 import pathlib
 import random
+
+CLIP_SIZE = 49408
 
 CORPUS = """a photo of a cat a painting of a castle at night in the style of an old master the sea and
 the sky with clouds and light a portrait of a woman with red hair a city street in the rain neon
@@ -23,9 +29,9 @@ def byte_symbols():
     return [chr(b) for b in plain] + [chr(256 + i) for i in range(len(rest))]
 
 
-def learn(count):
+def learn(count, extra=()):
     """Greedy byte-pair merges of the corpus, most frequent pair first, ties by spelling."""
-    words = collections.Counter(CORPUS)
+    words = collections.Counter([*CORPUS, *extra])
     split = {w: [*w[:-1], w[-1] + "</w>"] for w in words}
     merges = []
     while len(merges) < count:
@@ -46,11 +52,23 @@ def learn(count):
     return merges
 
 
-def write(folder, size, pad=END):
-    """vocab.json, merges.txt and the two small configs of a tokenizer folder."""
+def clip_merges():
+    """CLIP's own merges, or none when open_clip is not installed."""
+    spec = importlib.util.find_spec("open_clip")
+    if not spec:
+        return []
+    path = pathlib.Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
+    lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")
+    return [tuple(line.split()) for line in lines[1:CLIP_SIZE - 512 - 2 + 1]]
+
+
+def write(folder, size, pad=END, extra=()):
+    """vocab.json, merges.txt and the two small configs of a tokenizer folder.
+
+    `extra`: words that learnt merges must know besides the corpus."""
     symbols = byte_symbols()
     tokens = symbols + [s + "</w>" for s in symbols]
-    merges = learn(size - len(tokens) - 2)
+    merges = size == CLIP_SIZE and clip_merges() or learn(size - len(tokens) - 2, extra)
     tokens += ["".join(m) for m in merges]
     rng, seen = random.Random(0), set(tokens)
     while len(tokens) < size - 2:

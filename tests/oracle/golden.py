@@ -1,0 +1,139 @@
+"""Writes tests/golden/networks: tiny checkpoints, commands of stages.h, and PyTorch's answers.
+
+    golden.py PROBE FOLDER
+
+Each checkpoint folder gets a golden.safetensors: "commands" is a JSON array (as bytes), every other
+tensor is a command's input, or "ID.y", what PyTorch made of command ID. Pictures are u8. The probe is
+asked for noise only.
+"""
+
+import json
+import pathlib
+import shutil
+import sys
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+import cases
+import checkpoints
+from probe import Probe
+from reference import Model, step
+
+SEED = 7
+SIZE = (48, 40)   # of frames: an odd latent, 6 x 5
+CODED = (24, 40)  # of the pictures that the autoencoders code
+TEXTS = ["a photo of a cat", "", "Café 雨 👍🏽's  rock'n'roll\t42!", "!" * 90]
+
+
+class Golden:
+    def __init__(self):
+        self.tensors, self.commands = {}, []
+
+    def give(self, name, array):
+        self.tensors[name] = np.ascontiguousarray(array)
+        return name
+
+    def expect(self, do, id, y, **fields):
+        self.commands.append(dict(do=do, id=id, **fields))
+        self.give(f"{id}.y", y)
+
+    def save(self, path):
+        text = json.dumps(self.commands, ensure_ascii=False).encode()
+        save_file(dict(self.tensors, commands=np.frombuffer(text, np.uint8)), path)
+
+
+def text(g, ref):
+    ids = [ref.ids(t) for t in TEXTS]
+    g.expect("tokens", "tokens", np.array(ids, np.float32)[None, None], texts=TEXTS)
+    g.expect("text", "text", ref.embed_ids(ids[0]).numpy()[None],
+             ids=g.give("ids", np.array(ids[0], np.int32)))
+
+
+def unet(g, ref):
+    config = ref.unet.config
+    states = cases.normal((1, 77, config.cross_attention_dim), SEED)
+    g.give("states", states.numpy())
+    for i, (h, w, t, guidance) in enumerate(cases.TINY_UNETS):
+        x = cases.normal((1, config.in_channels, h, w), SEED + i)
+        y = ref.denoise(x, t, states, ref.guidance_embedding(guidance))
+        g.expect("unet", f"unet{i}", cases.nhwc(y), x=g.give(f"x{i}", cases.nhwc(x)), timestep=t,
+                 guidance=guidance, states="states")
+
+
+@torch.no_grad()
+def autoencoder(g, ref, tiny):
+    net, kind = ref.autoencoder(tiny), "taesd" if tiny else "vae"
+    h, w = CODED
+    x = torch.from_numpy(cases.picture(h, w, SEED)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    z = cases.normal((1, 4, h // 8, w // 8), SEED)
+    if tiny:
+        y, back, x = net.encode(x).latents, net.decode(z).sample / 2 + 0.5, x / 2 + 0.5
+    else:
+        y, back = net.encode(x).latent_dist.mode(), net.decode(z).sample
+    g.expect("code", f"{kind} encode", cases.nhwc(y), tiny=tiny, encode=True,
+             x=g.give(f"{kind} picture", cases.nhwc(x)))
+    g.expect("code", f"{kind} decode", cases.nhwc(back), tiny=tiny, encode=False,
+             x=g.give(f"{kind} latent", cases.nhwc(z)))
+
+
+def schedule(g, ref):
+    """One row a step, as stages.h says. The coefficients are read off LCMScheduler.step itself."""
+    for i, c in enumerate(cases.SCHEDULES[2::4]):
+        s, timesteps = ref.plan(c["steps"], c["strength"], c.get("indices"))
+        rows = []
+        for t in timesteps:
+            one, zero = torch.ones(1), torch.zeros(1)
+            s.num_inference_steps, s.timesteps, s._step_index = 1, torch.tensor([t]), None
+            a = float(s.alphas_cumprod[t]) ** 0.5
+            b = (1 - float(s.alphas_cumprod[t])) ** 0.5
+            from_x = float(step(s, zero, t, one, None))
+            s._step_index = None
+            from_out = float(step(s, one, t, zero, None))
+            rows.append([t, a, b, a, b, from_x, from_out])
+        g.expect("plan", f"plan{i}", np.array(rows, np.float32)[None, None], **c)
+
+
+def frames(g, ref, probe):
+    """The noise, as it is today on every machine, and what PyTorch makes of it."""
+    h, w = SIZE
+    probe.ask("noise", "noise", seed=SEED, count=4, h=h // 8, w=w // 8)
+    probe.run()
+    drawn = probe.get("noise")
+    g.expect("noise", "noise", drawn, seed=SEED, count=4, h=h // 8, w=w // 8)
+    noise = [cases.nchw(n[None]) for n in drawn]
+    g.give("image", cases.picture(h, w, SEED))
+    g.give("large image", cases.picture(h + 23, w + 44, SEED))
+    for label, case in cases.TINY_FRAMES.items():
+        given = {k: v for k, v in case.items() if k not in ("size", "source", "text")}
+        name = "large image" if "source" in case else "image"
+        image = None if case.get("text") else g.tensors[name]
+        y = ref.frame(noise, image=image, size=SIZE, **given)
+        command = cases.frame_command(given, SIZE, SEED)
+        if image is not None:
+            command["image"] = name
+        g.expect("frame", f"frame {label}", np.round(y * 255).astype(np.uint8), **command)
+
+
+def main():
+    binary, root = sys.argv[1], pathlib.Path(sys.argv[2])
+    for name in (n for n in checkpoints.MODELS if n.startswith("tiny")):
+        folder = root / name.removeprefix("tiny-")
+        shutil.rmtree(folder, ignore_errors=True)
+        checkpoints.write(name, folder, SEED, torch.float16)
+        ref, g = Model(folder), Golden()
+        text(g, ref)
+        unet(g, ref)
+        kinds = {ref.is_tiny(False), ref.is_tiny(True)}
+        for tiny in sorted(kinds):
+            autoencoder(g, ref, tiny)
+        schedule(g, ref)
+        frames(g, ref, Probe(binary, folder))
+        g.save(folder / "golden.safetensors")
+        size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+        print(f"{folder}: {len(g.commands)} commands, {size} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+#!/bin/sh
+# run.sh SEED [oracle.py options] - the oracle, from nothing: Python environment, probe, comparison.
+#
+# ORACLE_PYTHON names a Python that has requirements.txt; else one is made in the cache folder.
+# BUILD is the build folder (build). XDG_CACHE_HOME moves the cache of checkpoints.
+set -eu
+seed=${1:-1}
+[ $# -gt 0 ] && shift
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+build=${BUILD:-$root/build}
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/scope-oracle
+
+if [ -z "${ORACLE_PYTHON:-}" ]; then
+    ORACLE_PYTHON=$cache/venv/bin/python
+    if ! [ -f "$cache/venv/complete" ]; then
+        python3 -m venv "$cache/venv"
+        "$cache/venv/bin/pip" install --quiet -r "$here/requirements.txt"
+        # For CLIP's list of merges alone; without it a made-up vocabulary serves.
+        "$cache/venv/bin/pip" install --quiet --no-deps open_clip_torch==3.3.0 || true
+        touch "$cache/venv/complete"
+    fi
+fi
+
+cd "$root"
+make --no-print-directory BUILD="$build" "$build/lib/libstreamdiffusion.a" "$build/lib/libkernels.a"
+${CC:-cc} -std=c11 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Werror -I. -Iplugin -fopenmp \
+    -o "$build/probe" tests/oracle/probe.c "$build/lib/libstreamdiffusion.a" "$build/lib/libkernels.a" \
+    -ldnnl -ljansson -lutf8proc -lm -lpthread
+exec "$ORACLE_PYTHON" tests/oracle/oracle.py "$build/probe" --seed "$seed" "$@"

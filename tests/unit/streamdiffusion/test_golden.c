@@ -1,0 +1,129 @@
+/* test_golden.c - our networks on tiny checkpoints against PyTorch's numbers, without Python.
+ *
+ * tests/golden/networks holds a checkpoint a folder and golden.safetensors beside its weights: the
+ * commands of tests/oracle/stages.h and what diffusers made of them (tests/oracle/golden.py wrote
+ * both). Every command is run here and compared.
+ */
+#include "tests/oracle/stages.h"
+
+#include <check.h>
+#include <math.h>
+
+#define FOLDER SOURCE_DIR "/tests/golden/networks/"
+
+/* Both sides compute in fp32 and differ in the order of summation alone, which depends on the
+ * vector width and the convolution algorithm: 1e-6 is usual here, and the bar is the oracle's. */
+static const double network_bar = 1e-4;
+/* A coefficient: diffusers accumulates products of betas in fp32, we in double. */
+static const double plan_bar = 2e-5;
+/* Noise is part of the contract and comes from integers; only log and cos may round otherwise. */
+static const double noise_bar = 1e-6;
+/* A frame of several steps divides errors by alpha at each; PyTorch's picture is rounded to u8. */
+static const double frame_bar = 0.5 + 255 * 2e-3;
+
+static const char *const folders[] = {"sd1", "sd2", "lcm"};
+
+static double relative_error(const float *ours, const float *theirs, size_t n)
+{
+    double difference = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        difference += ((double)ours[i] - theirs[i]) * ((double)ours[i] - theirs[i]);
+        size += (double)theirs[i] * theirs[i];
+    }
+    return sqrt(difference / (size > 0 ? size : 1));
+}
+
+static double picture_error(const float *ours, const uint8_t *theirs, size_t n)
+{
+    double worst = 0;
+    for (size_t i = 0; i < n; i++)
+        worst = fmax(worst, fabs(255.0 * (double)ours[i] - theirs[i]));
+    return worst;
+}
+
+static double bar_of(const char *stage)
+{
+    static const struct {
+        const char *stage;
+        const double *bar;
+    } bars[] = {{"plan", &plan_bar}, {"noise", &noise_bar}, {"frame", &frame_bar}};
+    for (size_t i = 0; i < sizeof bars / sizeof *bars; i++)
+        if (!strcmp(bars[i].stage, stage))
+            return *bars[i].bar;
+    return strcmp(stage, "tokens") ? network_bar : 0;
+}
+
+static void compare(stage_call *call, const char *folder)
+{
+    const char *id = stage_text_of(call, "id"), *stage = stage_text_of(call, "do");
+    char name[128];
+    snprintf(name, sizeof name, "%s.y", id);
+    const st_tensor *y = st_find(call->input, name);
+    ck_assert_msg(y != NULL, "%s: no %s", folder, name);
+    ck_assert_msg(!stage_run(call), "%s: %s: %s", folder, id, call->why);
+    size_t n =
+        (size_t)call->dim[0] * (size_t)call->dim[1] * (size_t)call->dim[2] * (size_t)call->dim[3];
+    size_t count = y->bytes / (y->dtype == ST_U8 ? 1 : sizeof(float));
+    ck_assert_msg(n == count, "%s: %s: %zu numbers, PyTorch has %zu", folder, id, n, count);
+    for (size_t i = 0; i < n; i++)
+        ck_assert_msg(isfinite(call->y[i]), "%s: %s: number %zu is not finite", folder, id, i);
+    double error = y->dtype == ST_U8 ? picture_error(call->y, y->data, n)
+                                     : relative_error(call->y, y->data, n);
+    ck_assert_msg(error <= bar_of(stage), "%s: %s: error %g, bar %g", folder, id, error,
+                  bar_of(stage));
+    free(call->y);
+}
+
+static void replay(int which, int memory, int least)
+{
+    char path[512], file[600], why[256];
+    scope_error err = {0};
+    snprintf(path, sizeof path, "%s%s", FOLDER, folders[which]);
+    snprintf(file, sizeof file, "%s/golden.safetensors", path);
+    const model *m = model_acquire(NULL, &(model_options){path, "", "cpu", memory}, &err);
+    ck_assert_msg(m != NULL, "%s", err.text);
+    st_file *input = st_open(file, why);
+    ck_assert_msg(input != NULL, "%s", why);
+    const st_tensor *text = st_find(input, "commands");
+    ck_assert_ptr_nonnull(text);
+    json_t *commands = json_loadb(text->data, text->bytes, 0, NULL), *command;
+    size_t i;
+    ck_assert_int_ge((int)json_array_size(commands), least);
+    json_array_foreach(commands, i, command)
+    {
+        stage_call call = {.model = m, .input = input, .command = command};
+        compare(&call, folders[which]);
+    }
+    json_decref(commands);
+    st_close(input);
+    model_release(m);
+}
+
+enum { LEAST_COMMANDS = 20 };
+
+START_TEST(networks_and_frames)
+{
+    replay(_i, K_MEMORY_NORMAL, LEAST_COMMANDS);
+}
+END_TEST
+
+START_TEST(with_little_memory)
+{
+    replay(_i, K_MEMORY_LOW, LEAST_COMMANDS);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("golden");
+    TCase *t = tcase_create("networks");
+    tcase_set_timeout(t, 120);
+    tcase_add_loop_test(t, networks_and_frames, 0, sizeof folders / sizeof *folders);
+    tcase_add_loop_test(t, with_little_memory, 0, sizeof folders / sizeof *folders);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
