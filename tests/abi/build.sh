@@ -17,6 +17,7 @@ for fault in "$@"; do
     no_process) flags=(-DNO_PROCESS -Wno-unused-function) ;;
     bad_id) flags=('-DID="Not An Id"') ;;
     duplicate) flags=('-DID="org.test.good"') ;;
+    other_owner) flags=('-DID="com.other.good"') ;;
     bad_schema) flags=('-DSCHEMA="{\"properties\": {\"x\": {\"type\": \"number\", \"defualt\": 1}}}"') ;;
     not_json) flags=('-DSCHEMA="{title: nothing"') ;;
     esac
