@@ -71,18 +71,21 @@ all: $(BUILD)/scope $(PLUGIN_SO) $(EXAMPLE_SO)
 	@echo "$(CUDA_SAYS)"
 
 $(BUILD)/scope: $(BUILD)/obj/host/main.o $(call LIB,host) $(call LIB,schema)
-	$(CC) $(SAN) -rdynamic -o $@ $(BUILD)/obj/host/main.o $(LINK_host) -lpthread
+	@echo "  LINK  $@"
+	@$(CC) $(SAN) -rdynamic -o $@ $(BUILD)/obj/host/main.o $(LINK_host) -lpthread
 
 $(PLUGIN_SO): $(call LIB,streamdiffusion) $(call LIB,kernels)
 	@mkdir -p $(@D)
-	$(CC) $(SAN) -shared -fopenmp -Wl,--no-undefined -Wl,--whole-archive $(call LIB,streamdiffusion) \
+	@echo "  LINK  $@"
+	@$(CC) $(SAN) -shared -fopenmp -Wl,--no-undefined -Wl,--whole-archive $(call LIB,streamdiffusion) \
 	  -Wl,--no-whole-archive -Wl,--exclude-libs,ALL -Wl,-Bsymbolic -o $@ $(LINK_streamdiffusion)
 
 # Examples see nothing but the public headers, as a plugin author does.
 define example_rule
 $(BUILD)/plugins/$(notdir $(basename $(1))).so: examples/$(1) plugin/scope_abi.h plugin/scope_plugin.h
 	@mkdir -p $$(@D)
-	$$(CC) -std=c11 -O2 $$(WARN) $$(SAN) -fPIC -fvisibility=hidden -shared -Iplugin -o $$@ $$< -lm
+	@echo "  LINK  $$@"
+	@$$(CC) -std=c11 -O2 $$(WARN) $$(SAN) -fPIC -fvisibility=hidden -shared -Iplugin -o $$@ $$< -lm
 endef
 $(foreach e,$(EXAMPLES),$(eval $(call example_rule,$(e))))
 
@@ -92,7 +95,7 @@ $(call LIB,kernels): $(KERNELS_OBJ)
 $(call LIB,streamdiffusion): $(SD_OBJ)
 $(BUILD)/lib/%.a:
 	@mkdir -p $(@D) && rm -f $@
-	$(AR) rcs $@ $^
+	@$(AR) rcs $@ $^
 
 $(BUILD)/obj/schema/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_SCHEMA)) -I$(BUILD)/gen
 $(BUILD)/obj/host/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_HOST))
@@ -100,12 +103,14 @@ $(BUILD)/obj/plugin/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_PLUGIN)) -I$(BUILD)/
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(FLAGS) -c -o $@ $<
+	@echo "  CC    $<"
+	@$(CC) $(CFLAGS_ALL) $(FLAGS) -c -o $@ $<
 
 define isa_rule
 $(BUILD)/obj/kernels/cpu/simd/%.$(1).o: kernels/cpu/simd/%.c
 	@mkdir -p $$(@D)
-	$$(CC) $$(CFLAGS_ALL) $$(CFLAGS_SIMD) $$(MARCH_$(1)) -DISA=$(1) -c -o $$@ $$<
+	@echo "  CC    $$< ($(1))"
+	@$$(CC) $$(CFLAGS_ALL) $$(CFLAGS_SIMD) $$(MARCH_$(1)) -DISA=$(1) -c -o $$@ $$<
 endef
 $(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
 
@@ -128,7 +133,8 @@ UNITS := $(UNIT_schema) $(UNIT_host) $(UNIT_streamdiffusion) $(UNIT_kernels)
 define unit_rule
 $(UNIT_$(1)): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,$(1)) $(if $(filter host,$(1)),$(call LIB,schema)) $(if $(filter streamdiffusion,$(1)),$(call LIB,kernels))
 	@mkdir -p $$(@D)
-	$$(CC) $$(SAN) -fopenmp -rdynamic -o $$@ $$< $$(LINK_$(1)) $$(CHECK_LIBS) -lpthread
+	@echo "  LINK  $$@"
+	@$$(CC) $$(SAN) -fopenmp -rdynamic -o $$@ $$< $$(LINK_$(1)) $$(CHECK_LIBS) -lpthread
 endef
 $(foreach l,schema host streamdiffusion kernels,$(eval $(call unit_rule,$(l))))
 $(BUILD)/obj/tests/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_HOST) $(PKGS_PLUGIN) check) -I$(BUILD)/gen -I. -Iplugin \
@@ -141,13 +147,15 @@ FUZZ_LINK = $(LINK_streamdiffusion) $(LINK_schema)
 REPLAYS := $(foreach f,$(FUZZ),$(BUILD)/tests/fuzz/replay_$(f))
 $(BUILD)/tests/fuzz/replay_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/replay.o $(FUZZ_LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(SAN) -fopenmp -o $@ $(filter %.o,$^) $(FUZZ_LINK)
+	@echo "  LINK  $@"
+	@$(CC) $(SAN) -fopenmp -o $@ $(filter %.o,$^) $(FUZZ_LINK)
 	@printf '#!/bin/sh\nexec %s %s\n' $(abspath $@) $(abspath tests/fuzz/corpus/$*) >$@.sh
 
 TOOLS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/tools/*.c tests/bench/*.c tests/oracle/*.c))
 $(TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,streamdiffusion) $(call LIB,kernels)
 	@mkdir -p $(@D)
-	$(CC) $(SAN) -fopenmp -o $@ $< $(LINK_streamdiffusion)
+	@echo "  LINK  $@"
+	@$(CC) $(SAN) -fopenmp -o $@ $< $(LINK_streamdiffusion)
 
 E2E := $(sort $(filter-out tests/e2e/lib.sh,$(wildcard tests/e2e/*.sh)))
 JOBS ?= $(shell nproc)
