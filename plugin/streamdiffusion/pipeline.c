@@ -17,6 +17,7 @@ enum stage { STAGE_TEXT, STAGE_ENCODE, STAGE_UNET, STAGE_DECODE, STAGE_FRAME, ST
 enum { ROW_START = 0 };
 #define ROW_DENOISE(i) (1 + 2 * (i))
 #define ROW_RENOISE(i) (2 + 2 * (i)) /* towards step i + 1 */
+enum { INPUT_MAX = 8192 }; /* pixels of an input's longer side */
 enum { ROWS_MAX = 2 * SCHEDULER_MAX_STEPS };
 
 /* What a guidance-distilled model is told when guidance_scale is 0: diffusers' default for LCM. */
@@ -172,6 +173,9 @@ int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_err
     if (!in && !p->from_text)
         return scope_fail_field(err, SCOPE_EINVAL, "input_mode",
                                 "There is no input frame; give one, or set input_mode to text.");
+    if (!p->from_text && (in->w > INPUT_MAX || in->h > INPUT_MAX))
+        return scope_fail(err, SCOPE_EINVAL, "An input of %dx%d is too large; at most %d a side.",
+                          (int)in->w, (int)in->h, INPUT_MAX);
     double t0 = now_ms();
     k_release(k, 0);
     k_tensor x = latent_temp(p);
@@ -214,15 +218,16 @@ static void plan_unet(pipeline *p)
     p->guided = guided;
 }
 
-/* Both autoencoders, so that use_taesd costs nothing to change. */
+/* Both autoencoders, so that use_taesd costs nothing to change; and the largest input, because
+ * inputs may change their size from one frame to the next. */
 static void plan_coders(pipeline *p)
 {
-    k_image frame = {
-        .dtype = K_U8, .t = 1, .h = p->height, .w = p->width, .c = 3, .stride_h = 3 * p->width};
+    k_image frame = {.dtype = K_F32, .t = 1, .h = p->height, .w = p->width, .c = 3};
+    k_image largest = {.dtype = K_F32, .t = 1, .h = INPUT_MAX, .w = INPUT_MAX, .c = 4};
     k_tensor z = latent_temp(p);
     for (int tiny = 0; tiny < 2; tiny++) {
         if (tiny ? p->m->taesd != NULL : p->m->vae != NULL) {
-            encode(p, tiny, z, &frame);
+            encode(p, tiny, z, &largest);
             decode(p, tiny, &frame, z);
         }
     }
