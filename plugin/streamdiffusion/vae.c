@@ -36,20 +36,15 @@ struct vae {
 /* ---- building ---------------------------------------------------------------------------------
  */
 
-/* Files from before diffusers 0.13 name the four maps of the attention otherwise. */
 static vae_attention attention_of(weights *w, const char *name, int c)
 {
-    static const char *const spelling[2][4] = {{"to_q", "to_k", "to_v", "to_out.0"},
-                                               {"query", "key", "value", "proj_attn"}};
-    int old = weights_has(w, net_name_of("%s.query.weight", name).text);
-    net_name part[4];
-    for (int i = 0; i < 4; i++)
-        part[i] = net_name_of("%s.%s", name, spelling[old][i]);
-    const char *const qkv[3] = {part[0].text, part[1].text, part[2].text};
+    net_name q = net_name_of("%s.to_q", name), k = net_name_of("%s.to_k", name);
+    net_name v = net_name_of("%s.to_v", name);
+    const char *const qkv[3] = {q.text, k.text, v.text};
     vae_attention a = {0};
     a.norm = weights_norm(w, net_name_of("%s.group_norm", name).text, c);
     a.qkv = weights_joined(w, qkv, 3, c, c, 1);
-    a.out = weights_linear(w, part[3].text, c, c, 1);
+    a.out = weights_linear(w, net_name_of("%s.to_out.0", name).text, c, c, 1);
     return a;
 }
 
