@@ -186,7 +186,7 @@ static int measure(bench *b)
     scope_error err = {0};
     progress silent = {.mode = PROGRESS_QUIET, .out = stderr};
     if (media_init(&err))
-        return complain(EXIT_FAILED, "%s", err.text);
+        return run_complain(EXIT_FAILED, &err);
     paint(b);
     b->pool = frame_pool_new();
     b->frame_ms = g_new0(double, b->frames);
@@ -195,7 +195,7 @@ static int measure(bench *b)
     b->chain = chain_open(&b->plugins, MEDIA_CROP, b->pool, NULL, &err);
     b->init_ms = 1e-3 * (double)(g_get_monotonic_time() - start);
     if (!b->chain)
-        return complain(EXIT_FAILED, "%s", err.text);
+        return run_complain(EXIT_FAILED, &err);
     b->job = (run_job){.chain = b->chain,
                        .progress = &silent,
                        .ctx = b,
@@ -207,7 +207,7 @@ static int measure(bench *b)
     if (end == RUN_CANCELLED)
         return complain(EXIT_INTERRUPTED, "interrupted after %d frames", b->n);
     if (end != RUN_DONE || b->n < b->frames + b->warmup)
-        return complain(EXIT_FAILED, "%s", err.text);
+        return run_complain(EXIT_FAILED, &err);
     json_t *r = result(b);
     print(r, b->json);
     json_decref(r);
@@ -292,7 +292,7 @@ int command_bench(int argc, char **argv)
         g_free(text);
         code = EXIT_GOOD;
     } else if (set_up(&b, ids, dir, size, argc, argv, known, &err)) {
-        complain(0, "%s%s%s", err.field, err.field[0] ? ": " : "", err.text);
+        run_complain(0, &err);
     } else {
         b.json = json;
         interrupt_install();

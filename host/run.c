@@ -354,7 +354,7 @@ static int work(run *r)
     int status = open_all(r, &err);
     if (status) {
         progress_clear(&r->progress);
-        complain(0, "%s%s%s", err.field, err.field[0] ? ": " : "", err.text);
+        run_complain(0, &err);
         return interrupt_seen()         ? EXIT_INTERRUPTED
                : status == SCOPE_EINVAL ? EXIT_USAGE
                                         : EXIT_FAILED;

@@ -257,7 +257,7 @@ bool run_options_parse(run_options *o, int argc, char **argv, int *code)
         run_plugins_help(&o->plugins, stdout);
         *code = EXIT_GOOD;
     } else if (parse_rest(o, &r, argc, argv, known, &err)) {
-        complain(0, "%s%s%s", err.field, err.field[0] ? ": " : "", err.text);
+        run_complain(0, &err);
     } else {
         good = true;
     }
@@ -266,6 +266,13 @@ bool run_options_parse(run_options *o, int argc, char **argv, int *code)
     if (!good)
         run_options_fini(o);
     return good;
+}
+
+int run_complain(int code, const scope_error *err)
+{
+    bool named = !err->field[0] || strstr(err->text, err->field);
+    return named ? complain(code, "%s", err->text)
+                 : complain(code, "%s: %s", err->field, err->text);
 }
 
 void run_options_fini(run_options *o)

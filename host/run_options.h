@@ -22,6 +22,10 @@ typedef struct run_options {
 bool run_options_parse(run_options *o, int argc, char **argv, int *code);
 void run_options_fini(run_options *o);
 
+/* An error on stderr, with the parameter at fault where the sentence does not name it; returns
+ * `code`. */
+int run_complain(int code, const scope_error *err);
+
 /* The parts of values, for tests: "640x360", "29.97" or "30000/1001". */
 bool run_parse_size(const char *text, int *w, int *h);
 bool run_parse_fps(const char *text, int *n, int *d);

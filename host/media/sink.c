@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <gst/video/video.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -219,41 +218,6 @@ GstClockTime sink_time(sink *s, const frame *f)
         at = s->last_us + 1000; /* muxers refuse time that stands still */
     s->last_us = at;
     return (GstClockTime)at * 1000;
-}
-
-static GstVideoFormat format_of(const scope_video *v)
-{
-    return v->c == 1   ? GST_VIDEO_FORMAT_GRAY8
-           : v->c == 3 ? GST_VIDEO_FORMAT_RGB
-                       : GST_VIDEO_FORMAT_RGBA;
-}
-
-static void drop_frame(gpointer f)
-{
-    frame_unref(f);
-}
-
-GstBuffer *sink_buffer(sink *s, frame *f)
-{
-    gsize offset[GST_VIDEO_MAX_PLANES] = {0}, bytes = (gsize)f->v.stride_t;
-    gint stride[GST_VIDEO_MAX_PLANES] = {(gint)f->v.stride_h};
-    GstBuffer *b = gst_buffer_new_wrapped_full(GST_MEMORY_FLAG_READONLY, f->v.data, bytes, 0, bytes,
-                                               frame_ref(f), drop_frame);
-    gst_buffer_add_video_meta_full(b, GST_VIDEO_FRAME_FLAG_NONE, format_of(&f->v), (guint)f->v.w,
-                                   (guint)f->v.h, 1, offset, stride);
-    GST_BUFFER_PTS(b) = sink_time(s, f);
-    if (f->duration_us > 0)
-        GST_BUFFER_DURATION(b) = (GstClockTime)f->duration_us * 1000;
-    return b;
-}
-
-GstCaps *sink_caps(const sink *s)
-{
-    GstVideoInfo info;
-    gst_video_info_set_format(&info, format_of(&s->shape), (guint)s->shape.w, (guint)s->shape.h);
-    info.fps_n = s->opt.fps_n;
-    info.fps_d = s->opt.fps_n ? s->opt.fps_d : 1;
-    return gst_video_info_to_caps(&info);
 }
 
 int sink_put(sink *s, const void *bytes, gsize n, scope_error *err)

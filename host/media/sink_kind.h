@@ -34,9 +34,6 @@ extern const sink_kind sink_movie, sink_pictures, sink_y4m;
 
 /* Time of a frame in the output, later than all before it. */
 GstClockTime sink_time(sink *s, const frame *f);
-/* The frame as a GStreamer buffer in the layout of info; a reference is kept, nothing copied. */
-GstBuffer *sink_buffer(sink *s, frame *f);
-GstCaps *sink_caps(const sink *s); /* of sink_buffer's buffers; owned by the caller */
 /* Write all bytes to s->fd. */
 int sink_put(sink *s, const void *bytes, gsize n, scope_error *err);
 

@@ -1,6 +1,6 @@
 /* sink_movie.c - MP4, Matroska and WebM: encode, mux, file.
  *
- *   appsrc ! videoconvert ! encoder ! queue ! mux ! filesink       sound: appsrc ! encoder ! queue
+ *   appsrc (I420) ! encoder ! queue ! mux ! filesink       sound: appsrc ! encoder ! queue
  * ! mux
  *
  * Must stay true: the muxer takes whichever stream is behind, and both are pushed by one thread; so
@@ -9,6 +9,7 @@
  */
 #include "elements.h"
 #include "sink_kind.h"
+#include "yuv.h"
 
 #include <gst/app/gstappsrc.h>
 #include <gst/video/video.h>
@@ -19,6 +20,7 @@ enum { RAW_FRAMES = 3, WAIT_MS = 5 };
 typedef struct movie_state {
     GstElement *pipeline; /* owned, as are the others */
     GstBus *bus;
+    GstVideoInfo info;        /* of the frames that are pushed */
     GstAppSrc *video, *sound; /* sound NULL without */
     bool heard;               /* some sound was written */
 } movie_state;
@@ -65,9 +67,7 @@ static char *video_branch(sink *s, const scope_video *v)
         !strcmp(h264_encoder(), "x264enc")
             ? "x264enc speed-preset=veryfast pass=qual quantizer=20"
             : "openh264enc complexity=medium rate-control=quality bitrate=4000000";
-    return g_strdup_printf("videocrop right=%d bottom=%d ! videoconvert ! "
-                           "video/x-raw,format=I420 ! %s ! h264parse",
-                           v->w & 1, v->h & 1, encoder);
+    return g_strdup_printf("%s ! h264parse", encoder);
 }
 
 static int movie_begin(sink *s, const scope_video *first, scope_error *err)
@@ -80,9 +80,7 @@ static int movie_begin(sink *s, const scope_video *first, scope_error *err)
     bool webm = !strcmp(s->ending, "webm");
     char *video = video_branch(s, first);
     char *line = g_strdup_printf(
-        "appsrc name=video format=time ! videoconvert ! %s" QUEUE
-        "%s %s name=mux ! filesink name=file",
-        video,
+        "appsrc name=video format=time ! %s" QUEUE "%s %s name=mux ! filesink name=file", video,
         !s->opt.audio ? ""
         : webm ? "appsrc name=sound format=time ! audioconvert ! audioresample ! opusenc" QUEUE
                : "appsrc name=sound format=time ! audioconvert ! audioresample ! "
@@ -95,7 +93,12 @@ static int movie_begin(sink *s, const scope_video *first, scope_error *err)
     g_free(video);
     m->bus = gst_element_get_bus(m->pipeline);
     m->video = GST_APP_SRC(gst_bin_get_by_name(GST_BIN(m->pipeline), "video"));
-    GstCaps *caps = sink_caps(s);
+    int even = webm ? 0 : 1;
+    gst_video_info_set_format(&m->info, GST_VIDEO_FORMAT_I420, (guint)(first->w & ~even),
+                              (guint)(first->h & ~even));
+    m->info.fps_n = s->opt.fps_n;
+    m->info.fps_d = s->opt.fps_n ? s->opt.fps_d : 1;
+    GstCaps *caps = gst_video_info_to_caps(&m->info);
     gst_app_src_set_caps(m->video, caps);
     gst_caps_unref(caps);
     if (s->opt.audio) {
@@ -113,7 +116,15 @@ static int movie_begin(sink *s, const scope_video *first, scope_error *err)
 static int movie_write(sink *s, frame *f, scope_error *err)
 {
     movie_state *m = s->state;
-    gst_app_src_push_buffer(m->video, sink_buffer(s, f));
+    GstBuffer *b = gst_buffer_new_allocate(NULL, GST_VIDEO_INFO_SIZE(&m->info), NULL);
+    GstVideoFrame to;
+    gst_video_frame_map(&to, &m->info, b, GST_MAP_WRITE);
+    yuv_from_rgb(&f->v, &to);
+    gst_video_frame_unmap(&to);
+    GST_BUFFER_PTS(b) = sink_time(s, f);
+    if (f->duration_us > 0)
+        GST_BUFFER_DURATION(b) = (GstClockTime)f->duration_us * 1000;
+    gst_app_src_push_buffer(m->video, b);
     for (;;) {
         if (media_bus_failed(m->bus, "write", s->path, err))
             return SCOPE_EIO;

@@ -72,6 +72,42 @@ static int pictures_check(sink *s, scope_error *err)
     return status;
 }
 
+static GstVideoFormat format_of(const scope_video *v)
+{
+    return v->c == 1   ? GST_VIDEO_FORMAT_GRAY8
+           : v->c == 3 ? GST_VIDEO_FORMAT_RGB
+                       : GST_VIDEO_FORMAT_RGBA;
+}
+
+static void drop_frame(gpointer f)
+{
+    frame_unref(f);
+}
+
+/* The frame as a GStreamer buffer; a reference is kept, nothing copied. */
+static GstBuffer *wrap(sink *s, frame *f)
+{
+    gsize offset[GST_VIDEO_MAX_PLANES] = {0}, bytes = (gsize)f->v.stride_t;
+    gint stride[GST_VIDEO_MAX_PLANES] = {(gint)f->v.stride_h};
+    GstBuffer *b = gst_buffer_new_wrapped_full(GST_MEMORY_FLAG_READONLY, f->v.data, bytes, 0, bytes,
+                                               frame_ref(f), drop_frame);
+    gst_buffer_add_video_meta_full(b, GST_VIDEO_FRAME_FLAG_NONE, format_of(&f->v), (guint)f->v.w,
+                                   (guint)f->v.h, 1, offset, stride);
+    GST_BUFFER_PTS(b) = sink_time(s, f);
+    if (f->duration_us > 0)
+        GST_BUFFER_DURATION(b) = (GstClockTime)f->duration_us * 1000;
+    return b;
+}
+
+static GstCaps *caps_of(const sink *s)
+{
+    GstVideoInfo info;
+    gst_video_info_set_format(&info, format_of(&s->shape), (guint)s->shape.w, (guint)s->shape.h);
+    info.fps_n = s->opt.fps_n;
+    info.fps_d = s->opt.fps_n ? s->opt.fps_d : 1;
+    return gst_video_info_to_caps(&info);
+}
+
 static int pictures_begin(sink *s, const scope_video *first, scope_error *err)
 {
     (void)first, (void)err;
@@ -86,7 +122,7 @@ static int pictures_begin(sink *s, const scope_video *first, scope_error *err)
     p->bus = gst_element_get_bus(p->pipeline);
     p->in = GST_APP_SRC(gst_bin_get_by_name(GST_BIN(p->pipeline), "in"));
     p->out = GST_APP_SINK(gst_bin_get_by_name(GST_BIN(p->pipeline), "out"));
-    GstCaps *caps = sink_caps(s);
+    GstCaps *caps = caps_of(s);
     gst_app_src_set_caps(p->in, caps);
     gst_caps_unref(caps);
     gst_element_set_state(p->pipeline, GST_STATE_PLAYING);
@@ -122,7 +158,7 @@ static int pictures_write(sink *s, frame *f, scope_error *err)
                          "'%s' holds one picture and more frames came; name a sequence such as "
                          "out%%04d.png, a folder 'out/', or use --frames 1",
                          s->path);
-    gst_app_src_push_buffer(p->in, sink_buffer(s, f));
+    gst_app_src_push_buffer(p->in, wrap(s, f));
     GstSample *sample = NULL;
     while (!(sample = gst_app_sink_try_pull_sample(p->out, WAIT_MS * GST_MSECOND))) {
         if (media_bus_failed(p->bus, "encode", s->path, err))

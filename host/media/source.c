@@ -7,6 +7,7 @@
 #include "source.h"
 #include "elements.h"
 #include "intake.h"
+#include "yuv.h"
 
 #include <errno.h>
 #include <gst/app/gstappsink.h>
@@ -49,14 +50,14 @@ static char *video_tail(const source *s, GstCaps *caps)
     char *rate = resample ? g_strdup_printf("! videorate ! video/x-raw,framerate=%d/%d",
                                             s->opt.fps_n, s->opt.fps_d)
                           : g_strdup("");
-    char *tail =
-        g_strdup_printf("%s %s videoconvertscale ! "
-                        "video/x-raw,format=(string){RGB,RGBA},pixel-aspect-ratio=(fraction)1/1 ! "
-                        "videoflip video-direction=auto %s ! "
-                        "appsink name=sink sync=false max-buffers=%d drop=%s",
-                        s->intake ? intake_decoder(s->intake) : "",
-                        is_interlaced(caps) ? "deinterlace fields=top !" : "", rate,
-                        s->info.live ? 1 : 3, s->info.live ? "true" : "false");
+    char *tail = g_strdup_printf("%s %s videoconvertscale ! "
+                                 "video/x-raw,format=(string){RGB, RGBA, " YUV_FORMATS "},"
+                                 "pixel-aspect-ratio=(fraction)1/1 ! "
+                                 "videoflip video-direction=auto %s ! "
+                                 "appsink name=sink sync=false max-buffers=%d drop=%s",
+                                 s->intake ? intake_decoder(s->intake) : "",
+                                 is_interlaced(caps) ? "deinterlace fields=top !" : "", rate,
+                                 s->info.live ? 1 : 3, s->info.live ? "true" : "false");
     g_free(rate);
     return tail;
 }
@@ -197,8 +198,11 @@ static int preroll(source *s, scope_error *err)
     gint64 limit = g_get_monotonic_time() + OPEN_TIMEOUT_S * G_USEC_PER_SEC;
     while (!cancelled(s)) {
         GstMessage *m = gst_bus_timed_pop_filtered(s->bus, WAIT_MS * GST_MSECOND,
-                                                   GST_MESSAGE_ASYNC_DONE | GST_MESSAGE_EOS);
-        bool done = m != NULL;
+                                                   GST_MESSAGE_ASYNC_DONE | GST_MESSAGE_EOS |
+                                                       GST_MESSAGE_ERROR);
+        bool done = m && GST_MESSAGE_TYPE(m) != GST_MESSAGE_ERROR;
+        if (m && !done)
+            gst_bus_post(s->bus, gst_message_ref(m)); /* to where failed() finds it */
         if (m)
             gst_message_unref(m);
         if (failed(s, err))
@@ -385,7 +389,9 @@ static frame *copy_out(source *s, GstSample *sample, scope_error *err)
                          .c = GST_VIDEO_INFO_FORMAT(&info) == GST_VIDEO_FORMAT_RGBA ? 4 : 3,
                          .dtype = SCOPE_U8};
     frame *f = frame_new(s->pool, &shape, err);
-    for (int y = 0; f && y < info.height; y++)
+    if (f && yuv_reads(&from))
+        yuv_to_rgb(&from, &f->v);
+    for (int y = 0; f && !yuv_reads(&from) && y < info.height; y++)
         memcpy((char *)f->v.data + y * f->v.stride_h,
                (char *)GST_VIDEO_FRAME_PLANE_DATA(&from, 0) +
                    (gsize)y * (gsize)GST_VIDEO_FRAME_PLANE_STRIDE(&from, 0),
