@@ -424,8 +424,9 @@ static void log_unused(const weights *w, const scope_host *host)
     }
     if (count) {
         char text[LINE + 128];
-        snprintf(text, sizeof text, "%s: %d tensor%s of the file not used: %s%s", w->label, count,
-                 count > 1 ? "s are" : " is", line + 2, count > 4 ? ", ..." : "");
+        snprintf(text, sizeof text, "%s: %d tensor%s of the file %s not used: %s%s", w->label,
+                 count, count > 1 ? "s" : "", count > 1 ? "are" : "is", line + 2,
+                 count > 4 ? ", ..." : "");
         host->log(host, SCOPE_INFO, text);
     }
 }
