@@ -140,7 +140,9 @@ int parse_conditions(parser *p, json_t *properties, schema_field *f, const place
         const char *name = json_object_iter_key(json_object_iter(condition));
         const schema_field *other = schema_property(f, name);
         place value_at = {&where, name, 0};
-        if (!other || other == &list[i]) {
+        if (other == &list[i])
+            return schema_fail_value(p->err, &value_at, "cannot be its own condition");
+        if (!other) {
             const char *names[SCHEMA_FIELDS_MAX];
             return schema_fail_unknown(p->err, &value_at, "neighbour", name, names,
                                        schema_names(f, names));

@@ -264,6 +264,11 @@ START_TEST(quoting)
         json_decref(valid);
         json_decref(path);
     }
+    /* Nothing that a terminal would obey: a run of such bytes shows as one '?'. */
+    json_t *values = json_pack("{s:s}", "mode", "\x1b\x07[31m\n\x7f");
+    ck_assert_ptr_null(schema_complete(s, values, &err));
+    ck_assert_msg(!strncmp(err.text, "mode is \"?[31m?\"; choose", 23), "%s", err.text);
+    json_decref(values);
 }
 END_TEST
 

@@ -114,6 +114,11 @@ static const struct {
      "/properties/x/ui/modulatable_max", "0 to 9"},
     {FIELD(INT ", \"ui\": {\"visible_if\": {\"y\": 1}}"), "/properties/x/ui/visible_if/y",
      "unknown neighbour 'y'"},
+    {FIELD(INT ", \"ui\": {\"visible_if\": {\"x\": 1}}"), "/properties/x/ui/visible_if/x",
+     "its own condition"},
+    {FIELD(NUM ", \"minimum\": 0, \"maximum\": 9, \"ui\": {\"modulatable\": true, "
+               "\"modulatable_min\": 5, \"modulatable_max\": 5}"),
+     "/properties/x/ui/modulatable_min", "must leave a range"},
     {FIELD(INT ", \"ui\": {\"visible_if\": {}}"), "/properties/x/ui/visible_if", "takes one"},
     {"{\"properties\": {\"x\": {" INT ", \"ui\": {\"visible_if\": {\"y\": 3}}}, \"y\": {" STR "}}}",
      "/properties/x/ui/visible_if/y", "it must be a string"},
@@ -202,6 +207,15 @@ START_TEST(table)
     ck_assert_str_eq(o[0]->name, "num_steps");
     ck_assert_str_eq(o[1]->name, "o");
     ck_assert_str_eq(o[2]->name, "l");
+    ck_assert_str_eq(o[3]->name, "b");
+    schema_free(s);
+    /* Equal orders go by name, whatever the declaration. */
+    s = parse("{\"properties\": {\"z\": {" INT ", \"ui\": {}}, \"y\": {" INT
+              ", \"ui\": {}}, \"b\": {" INT "}, \"a\": {" INT "}}}");
+    o = schema_ordered(s, &n);
+    ck_assert_str_eq(o[0]->name, "y");
+    ck_assert_str_eq(o[1]->name, "z");
+    ck_assert_str_eq(o[2]->name, "a");
     ck_assert_str_eq(o[3]->name, "b");
     schema_free(s);
 }
