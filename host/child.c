@@ -34,11 +34,8 @@ typedef struct running {
 } running;
 
 /* Between fork and exec: only calls that are safe there. */
-static void become(const char *const *args, const int out[2], const int err[2])
+static void become(char *const *argv, const int out[2], const int err[2])
 {
-    char *argv[16] = {"scope"};
-    for (int i = 0; args[i] && i < 14; i++)
-        argv[i + 1] = (char *)args[i];
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a host that is killed leaves no hung scan behind */
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
@@ -60,9 +57,15 @@ static bool start(running *r, const char *const *args, int limit_ms, child_repor
         close(out[0]), close(out[1]);
         return false;
     }
+    GPtrArray *argv = g_ptr_array_new();
+    g_ptr_array_add(argv, (char *)"scope");
+    for (int i = 0; args[i]; i++)
+        g_ptr_array_add(argv, (char *)args[i]);
+    g_ptr_array_add(argv, NULL);
     pid_t pid = fork();
     if (pid == 0)
-        become(args, out, err);
+        become((char *const *)argv->pdata, out, err);
+    g_ptr_array_unref(argv);
     close(out[1]), close(err[1]);
     if (pid < 0) {
         close(out[0]), close(err[0]);

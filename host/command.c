@@ -11,6 +11,7 @@ const command commands[] = {
     {"check", command_check, "judge a plugin's library as a store would"},
     {"bench", command_bench, "the time a plugin takes per frame"},
     {"complete", command_complete, "a completion script for bash, zsh or fish"},
+    {"help", command_help, "more about a command or a topic"},
     {0, 0, 0},
 };
 

@@ -4,6 +4,9 @@
 #ifndef HOST_COMMAND_H
 #define HOST_COMMAND_H
 
+#include <stdbool.h>
+#include <stdio.h>
+
 /* Exit codes, the same for every subcommand and documented in `scope help exit-codes`. */
 enum {
     EXIT_GOOD = 0,
@@ -19,7 +22,7 @@ typedef struct command {
     const char *summary; /* one line */
 } command;
 
-/* All of them, in the order of the usage; ends with a NULL name. */
+/* All of them, in the order of the usage; ends with a NULL name. command.c */
 extern const command commands[];
 /* By name, or NULL. */
 const command *command_find(const char *name);
@@ -31,5 +34,16 @@ int command_schema(int argc, char **argv);   /* list.c */
 int command_doc(int argc, char **argv);      /* list.c */
 int command_check(int argc, char **argv);    /* check.c */
 int command_complete(int argc, char **argv); /* complete.c: shell completion */
+int command_help(int argc, char **argv);     /* help.c */
+
+typedef struct help_topic {
+    const char *name, *text;
+} help_topic;
+
+/* What `scope help` knows besides the commands; ends with a NULL name. help.c */
+extern const help_topic help_topics[];
+void help_usage(FILE *out);
+/* Complain about a name that is no command (or topic), with the nearest one; EXIT_USAGE. */
+int help_unknown(const char *what, const char *name, bool with_topics);
 
 #endif
