@@ -283,7 +283,8 @@ static GstBuffer *timed_buffer(GstSample *sample)
 
 static void learn_audio(source *s)
 {
-    GstSample *sound = s->audio ? gst_app_sink_try_pull_sample(s->audio, 0) : NULL;
+    /* It has prerolled, but shows only when its thread has run once more. */
+    GstSample *sound = s->audio ? gst_app_sink_try_pull_sample(s->audio, GST_SECOND) : NULL;
     if (!sound)
         return; /* a stream without a single sample counts as none: muxers choke on it */
     s->info.audio = gst_caps_ref(gst_sample_get_caps(sound));
