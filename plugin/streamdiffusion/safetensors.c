@@ -224,6 +224,8 @@ static int parse(st_file *f, char why[WHY])
         return bad(f, why, "the header does not begin with {; this is no safetensors file");
 
     f->header = json_loadb(f->base + 8, (size_t)length, JSON_REJECT_DUPLICATES, &e);
+    if (!f->header && (!*e.text || json_error_code(&e) == json_error_out_of_memory))
+        return bad(f, why, "out of memory");
     if (!f->header)
         return bad(f, why, "the header is not valid: %.100s (at byte %d)", e.text, e.position);
     return read_tensors(f, f->base + 8 + length, why);
