@@ -10,7 +10,7 @@
 #include "kernels.h"
 
 typedef struct k_backend {
-    const char  *name;
+    const char *name;
     const k_ops *ops;
 
     k_device *(*device_open)(const k_device_options *options, char why[K_WHY]);

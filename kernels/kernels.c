@@ -175,7 +175,8 @@ k_tensor k_temp(k_ctx *k, int dtype, int n, int h, int w, int c)
     if (!k->planning) {
         if (k->arena.used + bytes > k->arena.size) {
             char text[K_SHAPE];
-            k_fail(k, "temp: %s does not fit the planned arena of %zu bytes; plan this shape first.",
+            k_fail(k,
+                   "temp: %s does not fit the planned arena of %zu bytes; plan this shape first.",
                    k_shape(text, t), k->arena.size);
             return (k_tensor){0};
         }

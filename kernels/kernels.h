@@ -50,27 +50,27 @@ typedef struct k_device k_device; /* one processor: its primitives and its prepa
 typedef struct k_weight k_weight; /* one weight matrix, filter or table, with its bias */
 
 typedef struct k_tensor {
-    void   *data;  /* borrowed: of the arena, of k_keep, or of the caller */
+    void *data;    /* borrowed: of the arena, of k_keep, or of the caller */
     int32_t dtype; /* k_dtype; 0 is "no tensor" where one is optional */
     int32_t n, h, w, c;
-    int32_t ld;    /* elements from one row to the next, >= c */
+    int32_t ld; /* elements from one row to the next, >= c */
 } k_tensor;
 
 typedef struct k_arena {
-    char  *base;  /* owned; NULL while planning */
+    char *base; /* owned; NULL while planning */
     size_t size, used, peak;
 } k_arena;
 
 typedef struct k_ops k_ops;
 
 typedef struct k_ctx {
-    const k_ops *ops;      /* borrowed, static */
-    k_device    *device;   /* borrowed until k_close */
-    int          status;   /* 0, or -1 after the first failure */
-    int          planning; /* nonzero between k_plan_begin and k_plan_end */
-    char         where[K_WHY]; /* op, shapes and cause of that failure */
-    k_arena      arena;    /* activations of one frame */
-    void        *impl;     /* owned by the backend */
+    const k_ops *ops;  /* borrowed, static */
+    k_device *device;  /* borrowed until k_close */
+    int status;        /* 0, or -1 after the first failure */
+    int planning;      /* nonzero between k_plan_begin and k_plan_end */
+    char where[K_WHY]; /* op, shapes and cause of that failure */
+    k_arena arena;     /* activations of one frame */
+    void *impl;        /* owned by the backend */
 } k_ctx;
 
 /* ---- devices and contexts ------------------------------------------------------------- */
@@ -116,7 +116,7 @@ __attribute__((format(printf, 2, 3))) void k_fail(k_ctx *k, const char *fmt, ...
 
 typedef struct k_array {
     const void *data; /* borrowed until k_weight_free: usually a mapped file */
-    int32_t     dtype; /* K_F32, K_F16 or K_BF16 */
+    int32_t dtype;    /* K_F32, K_F16 or K_BF16 */
 } k_array;
 
 enum { K_MAX_PARTS = 3 };
@@ -124,10 +124,10 @@ enum { K_MAX_PARTS = 3 };
 /* A filter is [out, in, kh, kw] (a linear map has kh = kw = 1), a table [out, in], a vector [out].
  * Several parts stack along `out`: joined Q, K, V are one matrix of 3 parts. */
 typedef struct k_weight_desc {
-    int32_t out, in, kh, kw;      /* out: of all parts together */
-    int32_t parts;                /* 1..K_MAX_PARTS, of out/parts rows each */
+    int32_t out, in, kh, kw; /* out: of all parts together */
+    int32_t parts;           /* 1..K_MAX_PARTS, of out/parts rows each */
     k_array weight[K_MAX_PARTS];
-    k_array bias[K_MAX_PARTS];    /* data NULL: none, for all parts alike */
+    k_array bias[K_MAX_PARTS]; /* data NULL: none, for all parts alike */
 } k_weight_desc;
 
 /* Register a weight. Nothing is copied yet: planning prepares the form that each op needs. */
@@ -137,16 +137,16 @@ void k_weight_free(k_device *device, k_weight *weight);
 /* ---- options of the larger ops ----------------------------------------------------------- */
 
 typedef struct k_conv {
-    int      stride;   /* 0 or 1: 1; 2 */
-    int      pad_end_only; /* pad only right and bottom (AutoencoderKL's downsampler) */
-    int      up;       /* the input is first doubled in height and width, nearest */
-    int      act;      /* k_act, applied last */
+    int stride;        /* 0 or 1: 1; 2 */
+    int pad_end_only;  /* pad only right and bottom (AutoencoderKL's downsampler) */
+    int up;            /* the input is first doubled in height and width, nearest */
+    int act;           /* k_act, applied last */
     k_tensor row;      /* optional [n, 1, 1, c_out], added to every pixel of image n (time) */
     k_tensor residual; /* optional, y's shape, added before act */
 } k_conv;
 
 typedef struct k_linear {
-    int      act;      /* k_act, applied last */
+    int act;           /* k_act, applied last */
     k_tensor residual; /* optional, y's shape, added before act */
 } k_linear;
 
@@ -157,7 +157,7 @@ typedef struct k_attention {
 
 /* Pixels that the host owns: [t, h, w, c], c 1 (grey), 3 or 4 (alpha is ignored). */
 typedef struct k_image {
-    void   *data;
+    void *data;
     int32_t dtype; /* K_U8 (0..255), K_F16 or K_F32 (0..1) */
     int32_t t, h, w, c;
     int64_t stride_t, stride_h; /* bytes */

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #if defined(__CUDACC__)
-#define PHILOX_FN         static __host__ __device__ inline
+#define PHILOX_FN static __host__ __device__ inline
 #else
 #define PHILOX_FN static inline
 #endif
@@ -54,7 +54,7 @@ PHILOX_FN float philox_log(uint32_t n)
         e++;
     }
     float m = (float)n * 0x1p-24f; /* [1, 2), exact */
-    int   power = -e;
+    int power = -e;
     if (n > 0x16A09E6u) { /* above sqrt 2 */
         m = m * 0.5f;
         power++;
@@ -78,7 +78,7 @@ PHILOX_FN float philox_log(uint32_t n)
 PHILOX_FN void philox_cos_sin(uint32_t n, float *cosine, float *sine)
 {
     uint32_t octant = n >> 21;
-    float    r = (float)(n & 0x1FFFFFu) * 0x1p-21f;
+    float r = (float)(n & 0x1FFFFFu) * 0x1p-21f;
     if (octant & 1u)
         r = 1.0f - r; /* exact */
     float z = PHILOX_MUL(r, r), s = 3.0899713e-07f, c = 3.52980419e-06f;
@@ -91,7 +91,7 @@ PHILOX_FN void philox_cos_sin(uint32_t n, float *cosine, float *sine)
     c = PHILOX_FMA(c, z, 0.0158543251f);
     c = PHILOX_FMA(c, z, -0.308425128f);
     c = PHILOX_FMA(c, z, 1.0f);
-    int   swap = octant == 1 || octant == 2 || octant == 5 || octant == 6;
+    int swap = octant == 1 || octant == 2 || octant == 5 || octant == 6;
     float x = swap ? s : c, y = swap ? c : s;
     *cosine = octant >= 2 && octant <= 5 ? -x : x;
     *sine = octant >= 4 ? -y : y;

@@ -6,11 +6,11 @@
 #include <string.h>
 
 typedef struct shape {
-    int     heads, d, d16, wide; /* wide: d rounded up to whole panels */
-    int     tq, tk, tk_nr, tk16; /* tk rounded up to panels of keys, and to chunks */
-    int     nr, mr, tiles;
-    int64_t sets;                    /* heads of all images of k and v */
-    size_t  keys, values, own;       /* floats: of one set, of one set, of one thread */
+    int heads, d, d16, wide; /* wide: d rounded up to whole panels */
+    int tq, tk, tk_nr, tk16; /* tk rounded up to panels of keys, and to chunks */
+    int nr, mr, tiles;
+    int64_t sets;             /* heads of all images of k and v */
+    size_t keys, values, own; /* floats: of one set, of one set, of one thread */
 } shape;
 
 static shape shape_of(const cpu_device *d, k_tensor q, k_tensor key, int heads)
@@ -36,7 +36,7 @@ static void pack_keys(const cpu_device *d, const shape *s, const float *from, in
                       float *keys)
 {
     float *to = keys + (int64_t)first * s->d16;
-    int    count = s->tk - first < s->nr ? s->tk - first : s->nr;
+    int count = s->tk - first < s->nr ? s->tk - first : s->nr;
     if (count < s->nr || s->d < s->d16)
         memset(to, 0, 4 * (size_t)(s->d16 * s->nr));
     d->simd->panel(to, from + first * ld, 4, ld, 1, s->d, count);
@@ -48,15 +48,14 @@ static void pack_values(const shape *s, const float *from, int64_t ld, int first
     for (int i = first; i < first + CHUNK; i++)
         for (int j = 0; j < s->wide; j += s->nr) {
             float *to = values + (int64_t)j * s->tk16 + (int64_t)i * s->nr;
-            int    n = i >= s->tk ? 0 : s->d - j < s->nr ? s->d - j : s->nr;
+            int n = i >= s->tk ? 0 : s->d - j < s->nr ? s->d - j : s->nr;
             if (n)
                 memcpy(to, from + i * ld + j, 4 * (size_t)n);
             memset(to + n, 0, 4 * (size_t)(s->nr - n));
         }
 }
 
-static void pack_queries(const shape *s, k_tensor q, int64_t first, int rows, int column,
-                         float *to)
+static void pack_queries(const shape *s, k_tensor q, int64_t first, int rows, int column, float *to)
 {
     float scale = 1.0f / sqrtf((float)s->d);
     for (int i = 0; i < rows; i++) {
@@ -70,12 +69,12 @@ static void attend_tile(const cpu_device *d, const shape *s, k_tensor y, k_tenso
                         int64_t item, const float *keys, const float *values, int kv_images,
                         float *own)
 {
-    int     tile = (int)(item % s->tiles), head = (int)(item / s->tiles % s->heads);
+    int tile = (int)(item % s->tiles), head = (int)(item / s->tiles % s->heads);
     int64_t image = item / s->tiles / s->heads;
     int64_t set = (kv_images == 1 ? 0 : image) * s->heads + head;
-    int     q0 = (int)((int64_t)s->tq * tile / s->tiles);
-    int     rows = (int)((int64_t)s->tq * (tile + 1) / s->tiles) - q0;
-    float  *packed = own, *out[MAX_MR];
+    int q0 = (int)((int64_t)s->tq * tile / s->tiles);
+    int rows = (int)((int64_t)s->tq * (tile + 1) / s->tiles) - q0;
+    float *packed = own, *out[MAX_MR];
     simd_head h = {.keys = keys + (size_t)set * s->keys,
                    .values = values + (size_t)set * s->values,
                    .tk = s->tk,
@@ -89,8 +88,9 @@ static void attend_tile(const cpu_device *d, const shape *s, k_tensor y, k_tenso
 
 static int shapes_hold(k_ctx *k, k_tensor y, k_tensor q, k_tensor key, k_tensor value, int heads)
 {
-    return k_check(k, y.dtype == K_F32 && q.dtype == K_F32 && key.dtype == K_F32 &&
-                          value.dtype == K_F32,
+    return k_check(k,
+                   y.dtype == K_F32 && q.dtype == K_F32 && key.dtype == K_F32 &&
+                       value.dtype == K_F32,
                    "attention", "tensors must be f32", y, q, key) &&
            k_check(k, heads > 0 && q.c % heads == 0, "attention",
                    "heads do not divide the channels", y, q, key) &&
@@ -107,14 +107,13 @@ void cpu_attention(k_ctx *k, k_tensor y, k_tensor q, k_tensor key, k_tensor valu
     if (!shapes_hold(k, y, q, key, value, o->heads))
         return;
     const cpu_device *d = cpu_of(k);
-    shape             s = shape_of(d, q, key, o->heads);
-    size_t            packed = (size_t)s.sets * (s.keys + s.values);
-    float            *keys = cpu_scratch(k, "attention",
-                                         4 * (packed + s.own * (size_t)d->threads));
+    shape s = shape_of(d, q, key, o->heads);
+    size_t packed = (size_t)s.sets * (s.keys + s.values);
+    float *keys = cpu_scratch(k, "attention", 4 * (packed + s.own * (size_t)d->threads));
     if (k->planning || k->status)
         return;
-    float  *values = keys + (size_t)s.sets * s.keys;
-    int     panels = s.tk_nr / s.nr, chunks = s.tk16 / CHUNK;
+    float *values = keys + (size_t)s.sets * s.keys;
+    int panels = s.tk_nr / s.nr, chunks = s.tk16 / CHUNK;
     int64_t items = (int64_t)q.n * s.heads * s.tiles;
 #pragma omp parallel num_threads(d->threads)
     {

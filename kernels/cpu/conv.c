@@ -6,8 +6,7 @@
 static int winograd_tile(const cpu_device *d, const cpu_product *p)
 {
     int64_t pixels = (int64_t)p->a.oh * p->a.ow;
-    if (d->memory == K_MEMORY_LOW || p->a.k != 3 || p->a.stride != 1 || p->a.c < 16 ||
-        p->y.c < 16)
+    if (d->memory == K_MEMORY_LOW || p->a.k != 3 || p->a.stride != 1 || p->a.c < 16 || p->y.c < 16)
         return 0;
     return pixels >= 1024 ? 4 : pixels >= 256 ? 2 : 0;
 }
@@ -23,8 +22,9 @@ static int shapes_hold(k_ctx *k, k_tensor y, k_tensor x, const k_weight_desc *w,
            k_check(k, x.dtype == K_F32 && y.dtype == K_F32, "conv", "tensors must be f32", y, x,
                    z) &&
            k_check(k, stride == 1 || stride == 2, "conv", "the stride must be 1 or 2", y, x, z) &&
-           k_check(k, y.n == x.n && y.h == (h + stride - 1) / stride &&
-                          y.w == (wide + stride - 1) / stride,
+           k_check(k,
+                   y.n == x.n && y.h == (h + stride - 1) / stride &&
+                       y.w == (wide + stride - 1) / stride,
                    "conv", "y has the wrong height or width", y, x, z) &&
            k_check(k, !z.dtype || k_same_shape(z, y), "conv", "the residual's shape is not y's", y,
                    x, z) &&
@@ -42,9 +42,17 @@ void cpu_conv(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, const k_conv 
         return;
     cpu_product p = {
         .op = "conv",
-        .a = {.x = x.data, .ld = x.ld, .h = x.h, .w = x.w, .c = x.c, .oh = y.h, .ow = y.w,
-              .k = w->desc.kh, .stride = o->stride ? o->stride : 1,
-              .pad = o->pad_end_only ? 0 : w->desc.kh / 2, .up = o->up != 0},
+        .a = {.x = x.data,
+              .ld = x.ld,
+              .h = x.h,
+              .w = x.w,
+              .c = x.c,
+              .oh = y.h,
+              .ow = y.w,
+              .k = w->desc.kh,
+              .stride = o->stride ? o->stride : 1,
+              .pad = o->pad_end_only ? 0 : w->desc.kh / 2,
+              .up = o->up != 0},
         .w = w,
         .rows = k_rows(y),
         .y = y,

@@ -15,20 +15,20 @@
 /* ---- device ------------------------------------------------------------------------------- */
 
 typedef struct cpu_device {
-    k_device        base;
-    const simd     *simd; /* the widest table that this processor can run */
-    int             threads;
-    int             memory;   /* k_memory */
-    _Atomic size_t  bytes;    /* of prepared weights */
-    pthread_mutex_t lock;     /* guards what follows, and building of forms */
-    k_weight       *weights;  /* all of them, by their `next` */
-    uint64_t        contexts; /* a bit for each open context */
+    k_device base;
+    const simd *simd; /* the widest table that this processor can run */
+    int threads;
+    int memory;           /* k_memory */
+    _Atomic size_t bytes; /* of prepared weights */
+    pthread_mutex_t lock; /* guards what follows, and building of forms */
+    k_weight *weights;    /* all of them, by their `next` */
+    uint64_t contexts;    /* a bit for each open context */
 } cpu_device;
 
 typedef struct cpu_ctx {
-    uint64_t bit;       /* this context in masks of users */
-    char    *scratch;   /* owned; of the op that runs */
-    size_t   size, need;
+    uint64_t bit;  /* this context in masks of users */
+    char *scratch; /* owned; of the op that runs */
+    size_t size, need;
 } cpu_ctx;
 
 static inline cpu_device *cpu_of(const k_ctx *k)
@@ -46,7 +46,7 @@ void cpu_plan_end(k_ctx *k);
 
 /* 64-byte aligned and zeroed, on huge pages when large. NULL when there is none. */
 void *cpu_alloc(size_t bytes);
-void  cpu_free(void *data, size_t bytes);
+void cpu_free(void *data, size_t bytes);
 
 /* Scratch for the op that runs. While planning: note the need and return NULL. */
 void *cpu_scratch(k_ctx *k, const char *op, size_t bytes);
@@ -68,16 +68,16 @@ enum cpu_form_kind {
 
 typedef struct cpu_form {
     _Atomic uint64_t users; /* contexts whose plans ask for it */
-    uint64_t         fresh; /* those that asked in the plan that is being made */
-    void            *data;  /* owned */
-    float           *bias;  /* owned: [groups][panels * nr], zero padded */
-    size_t           bytes, bias_bytes;
+    uint64_t fresh;         /* those that asked in the plan that is being made */
+    void *data;             /* owned */
+    float *bias;            /* owned: [groups][panels * nr], zero padded */
+    size_t bytes, bias_bytes;
 } cpu_form;
 
 struct k_weight {
     k_weight_desc desc;
-    cpu_form      forms[CPU_FORMS];
-    k_weight     *next;
+    cpu_form forms[CPU_FORMS];
+    k_weight *next;
 };
 
 /* The form of w: made while planning if it is not there; afterwards NULL (and a failure that
@@ -98,26 +98,27 @@ static inline int cpu_panels(const cpu_device *d, int columns)
     return (columns + d->simd->nr - 1) / d->simd->nr;
 }
 
-/* ---- matrix product (gemm.c) ------------------------------------------------------------------- */
+/* ---- matrix product (gemm.c) -------------------------------------------------------------------
+ */
 
 /* Rows of A: the pixels that a filter of k x k sees, or plain rows when k is 1. */
 typedef struct cpu_source {
     const float *x;
-    int64_t      ld;
-    int          h, w, c;       /* of the picture that x holds */
-    int          oh, ow;        /* of the picture of rows */
-    int          k, stride, pad; /* pad: above and left */
-    int          up;            /* 1: x is doubled in height and width first */
+    int64_t ld;
+    int h, w, c;        /* of the picture that x holds */
+    int oh, ow;         /* of the picture of rows */
+    int k, stride, pad; /* pad: above and left */
+    int up;             /* 1: x is doubled in height and width first */
 } cpu_source;
 
 /* y[m] = act(A[m] w^T + bias + row[m / (oh * ow)] + residual[m]) for m < rows */
 typedef struct cpu_product {
     const char *op;
-    cpu_source  a;
+    cpu_source a;
     const k_weight *w;
-    int64_t     rows;
-    k_tensor    y, row, residual;
-    int         act;
+    int64_t rows;
+    k_tensor y, row, residual;
+    int act;
 } cpu_product;
 
 void cpu_gemm(k_ctx *k, const cpu_product *p);
@@ -127,7 +128,8 @@ void cpu_winograd(k_ctx *k, const cpu_product *p, int m);
 /* The 64-byte pieces that a source pixel is made of; NULL outside of the picture. */
 const float *cpu_pixel(const cpu_source *s, int64_t image, int y, int x);
 
-/* ---- ops -------------------------------------------------------------------------------------- */
+/* ---- ops --------------------------------------------------------------------------------------
+ */
 
 void cpu_conv(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, const k_conv *o);
 void cpu_linear(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, const k_linear *o);

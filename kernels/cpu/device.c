@@ -19,11 +19,11 @@ void *cpu_alloc(size_t bytes)
         return data ? memset(data, 0, bytes) : NULL;
     }
     size_t total = bytes + HUGE_PAGE;
-    char  *base = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *base = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED)
         return NULL;
     size_t page = (size_t)sysconf(_SC_PAGESIZE), kept = (bytes + page - 1) / page * page;
-    char  *data = (char *)(((uintptr_t)base + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+    char *data = (char *)(((uintptr_t)base + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
     if (data > base)
         munmap(base, (size_t)(data - base));
     if (base + total > data + kept)
@@ -48,13 +48,14 @@ static void touch(char *data, size_t bytes)
         ((volatile char *)data)[i] = 0;
 }
 
-/* ---- the device ------------------------------------------------------------------------------- */
+/* ---- the device -------------------------------------------------------------------------------
+ */
 
 /* SCOPE_ISA names a narrower table, for tests. */
 static const simd *choose(void)
 {
     const simd *tables[3] = {&simd_base};
-    int         count = 1;
+    int count = 1;
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         tables[count++] = &simd_avx2;
@@ -71,7 +72,7 @@ static const simd *choose(void)
 
 k_device *cpu_device_open(const k_device_options *options, char why[K_WHY])
 {
-    long        online = sysconf(_SC_NPROCESSORS_ONLN);
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
     const simd *table = choose();
     if (!table) {
         snprintf(why, K_WHY, "This processor does not run SCOPE_ISA=%s; unset it.",
@@ -110,12 +111,13 @@ size_t cpu_device_bytes(const k_device *device)
     return ((const cpu_device *)device)->bytes;
 }
 
-/* ---- contexts ------------------------------------------------------------------------------------ */
+/* ---- contexts
+ * ------------------------------------------------------------------------------------ */
 
 int cpu_open(k_ctx *k)
 {
     cpu_device *d = cpu_of(k);
-    cpu_ctx    *c = calloc(1, sizeof *c);
+    cpu_ctx *c = calloc(1, sizeof *c);
     if (!c)
         return -1;
     pthread_mutex_lock(&d->lock);
@@ -133,7 +135,7 @@ int cpu_open(k_ctx *k)
 void cpu_close(k_ctx *k)
 {
     cpu_device *d = cpu_of(k);
-    cpu_ctx    *c = k->impl;
+    cpu_ctx *c = k->impl;
     cpu_weights_release(k, 1);
     pthread_mutex_lock(&d->lock);
     d->contexts &= ~c->bit;

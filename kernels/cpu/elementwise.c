@@ -20,7 +20,7 @@ void cpu_activate(k_ctx *k, k_tensor y, k_tensor x, int act)
         k->planning)
         return;
     const cpu_device *d = cpu_of(k);
-    int64_t           rows = k_rows(x);
+    int64_t rows = k_rows(x);
 #pragma omp parallel for schedule(static) num_threads(d->threads)
     for (int64_t r = 0; r < rows; r++)
         d->simd->activate(cpu_row(y, r), cpu_row(x, r), x.c, act);
@@ -61,7 +61,7 @@ void cpu_mix(k_ctx *k, k_tensor y, k_tensor coef, k_tensor x0, k_tensor x1, k_te
         (x2.dtype && !floats_hold(k, "mix", y, x2)) || k->planning)
         return;
     const cpu_device *d = cpu_of(k);
-    int64_t           rows = k_rows(y), per_image = (int64_t)y.h * y.w;
+    int64_t rows = k_rows(y), per_image = (int64_t)y.h * y.w;
 #pragma omp parallel for schedule(static) num_threads(d->threads)
     for (int64_t r = 0; r < rows; r++)
         d->simd->mix(cpu_row(y, r), cpu_row(coef, r / per_image), cpu_row(x0, r),

@@ -6,8 +6,8 @@
 static void row_of(const cpu_device *d, const k_weight *table, int64_t row, float *to)
 {
     const k_weight_desc *w = &table->desc;
-    int                  part = w->out / w->parts;
-    const k_array       *a = &w->weight[row / part];
+    int part = w->out / w->parts;
+    const k_array *a = &w->weight[row / part];
     d->simd->widen(to, (const char *)a->data + (size_t)(row % part * w->in) * k_size(a->dtype),
                    a->dtype, w->in);
 }
@@ -16,14 +16,14 @@ void cpu_embed(k_ctx *k, k_tensor y, k_tensor ids, const k_weight *tokens,
                const k_weight *positions)
 {
     const cpu_device *d = cpu_of(k);
-    int               t = y.h * y.w, width = y.c;
-    int64_t           rows = k_rows(y);
+    int t = y.h * y.w, width = y.c;
+    int64_t rows = k_rows(y);
     if (!k_check(k, y.dtype == K_F32 && ids.dtype == K_I32 && ids.c == 1 && k_rows(ids) == rows,
                  "embed", "ids must be i32 [n, 1, t, 1] and y f32 [n, 1, t, c]", y, ids,
                  (k_tensor){0}) ||
-        !k_check(k, tokens->desc.in == width && positions->desc.in == width &&
-                        positions->desc.out >= t,
-                 "embed", "the tables do not fit y", y, ids, (k_tensor){0}))
+        !k_check(
+            k, tokens->desc.in == width && positions->desc.in == width && positions->desc.out >= t,
+            "embed", "the tables do not fit y", y, ids, (k_tensor){0}))
         return;
     float *position = cpu_scratch(k, "embed", 4 * (size_t)width);
     if (k->planning || k->status)

@@ -17,13 +17,13 @@ enum {
 };
 
 typedef struct plan {
-    int     depth, depth16, blocks, block;       /* reduction: in all, padded, blocks, size of each */
-    int     groups, panels;                      /* panels: of one group */
-    int     row_items, panel_items;              /* items each way */
-    int64_t rows_each;                           /* rows of an item */
-    int     panels_each;
-    int     raw, size;                           /* weights: from the file; bytes of an element */
-    size_t  a_floats, sums_floats, panel_floats; /* scratch of one thread */
+    int depth, depth16, blocks, block; /* reduction: in all, padded, blocks, size of each */
+    int groups, panels;                /* panels: of one group */
+    int row_items, panel_items;        /* items each way */
+    int64_t rows_each;                 /* rows of an item */
+    int panels_each;
+    int raw, size;                              /* weights: from the file; bytes of an element */
+    size_t a_floats, sums_floats, panel_floats; /* scratch of one thread */
 } plan;
 
 static int divide_up(int64_t n, int64_t by)
@@ -34,7 +34,7 @@ static int divide_up(int64_t n, int64_t by)
 static plan plan_of(const cpu_device *d, const cpu_product *p)
 {
     const k_weight_desc *w = &p->w->desc;
-    plan                 l = {.groups = p->act == K_GEGLU ? 2 : 1, .raw = d->memory == K_MEMORY_LOW};
+    plan l = {.groups = p->act == K_GEGLU ? 2 : 1, .raw = d->memory == K_MEMORY_LOW};
     l.size = (int)k_size(w->weight[0].dtype);
     l.depth = w->in * w->kh * w->kw;
     l.depth16 = round_up(l.depth, CHUNK);
@@ -64,7 +64,8 @@ static size_t thread_floats(const plan *l)
     return (floats + 15) / 16 * 16;
 }
 
-/* ---- rows --------------------------------------------------------------------------------------- */
+/* ---- rows ---------------------------------------------------------------------------------------
+ */
 
 const float *cpu_pixel(const cpu_source *s, int64_t image, int y, int x)
 {
@@ -78,15 +79,15 @@ const float *cpu_pixel(const cpu_source *s, int64_t image, int y, int x)
 static void pack_row(const cpu_source *s, int64_t row, int k0, int k1, float *to, int64_t step)
 {
     int64_t image = row / ((int64_t)s->oh * s->ow);
-    int     at = (int)(row % ((int64_t)s->oh * s->ow)), oy = at / s->ow, ox = at % s->ow;
-    int     depth = s->k * s->k * s->c, end = k1 < depth ? k1 : depth, k = k0;
+    int at = (int)(row % ((int64_t)s->oh * s->ow)), oy = at / s->ow, ox = at % s->ow;
+    int depth = s->k * s->k * s->c, end = k1 < depth ? k1 : depth, k = k0;
     while (k < end) {
-        int          tap = k / s->c, channel = k % s->c;
-        int          run = s->c - channel < end - k ? s->c - channel : end - k;
+        int tap = k / s->c, channel = k % s->c;
+        int run = s->c - channel < end - k ? s->c - channel : end - k;
         const float *from = cpu_pixel(s, image, oy * s->stride + tap / s->k - s->pad,
                                       ox * s->stride + tap % s->k - s->pad);
         for (int part; run; run -= part, k += part, channel += part) {
-            int    lane = (k - k0) % CHUNK;
+            int lane = (k - k0) % CHUNK;
             float *chunk = to + (k - k0) / CHUNK * step + lane;
             part = CHUNK - lane < run ? CHUNK - lane : run;
             if (!from)
@@ -113,21 +114,21 @@ static void pack_rows(const plan *l, const cpu_source *s, int64_t first, int64_t
     for (int t = 0; t < tiles; t++) {
         int64_t r0 = tile_start(rows, tiles, t), r1 = tile_start(rows, tiles, t + 1);
         for (int64_t r = r0; r < r1; r++)
-            pack_row(s, first + r, k0, k1, a + r0 * l->block + (r - r0) * CHUNK,
-                     (r1 - r0) * CHUNK);
+            pack_row(s, first + r, k0, k1, a + r0 * l->block + (r - r0) * CHUNK, (r1 - r0) * CHUNK);
     }
 }
 
-/* ---- columns -------------------------------------------------------------------------------------- */
+/* ---- columns
+ * -------------------------------------------------------------------------------------- */
 
 /* Panel p (of all groups), depths [k0, k1), as floats. */
 static const float *panel_floats(const cpu_device *d, const plan *l, const cpu_product *p,
                                  const cpu_form *f, int panel, int k0, int k1, float *spare)
 {
     const k_weight_desc *w = &p->w->desc;
-    int                  dtype = w->weight[0].dtype, nr = d->simd->nr;
-    int64_t              count = (int64_t)(k1 - k0) * nr;
-    const char          *from;
+    int dtype = w->weight[0].dtype, nr = d->simd->nr;
+    int64_t count = (int64_t)(k1 - k0) * nr;
+    const char *from;
     if (l->raw) {
         int each = w->out / l->groups, at = panel % l->panels * nr;
         int end = k1 < l->depth ? k1 : l->depth;
@@ -146,13 +147,13 @@ static const float *panel_floats(const cpu_device *d, const plan *l, const cpu_p
     return spare;
 }
 
-/* ---- items ----------------------------------------------------------------------------------------- */
+/* ---- items
+ * ----------------------------------------------------------------------------------------- */
 
-static void finish_tile(const cpu_device *d, const plan *l, const cpu_product *p,
-                        const cpu_form *f, int64_t row, int rows, int panel, const float *sums,
-                        int64_t group_stride)
+static void finish_tile(const cpu_device *d, const plan *l, const cpu_product *p, const cpu_form *f,
+                        int64_t row, int rows, int panel, const float *sums, int64_t group_stride)
 {
-    int      nr = d->simd->nr, first = panel * nr;
+    int nr = d->simd->nr, first = panel * nr;
     simd_out o = {.bias = f->bias + first, .act = p->act};
     o.cols = p->y.c - first < nr ? p->y.c - first : nr;
     for (int i = 0; i < rows; i++) {
@@ -171,13 +172,13 @@ static void finish_tile(const cpu_device *d, const plan *l, const cpu_product *p
 static void run_item(const cpu_device *d, const plan *l, const cpu_product *p, const cpu_form *f,
                      int item, float *scratch)
 {
-    int     nr = d->simd->nr;
+    int nr = d->simd->nr;
     int64_t first = item % l->row_items * l->rows_each;
     int64_t rows = p->rows - first < l->rows_each ? p->rows - first : l->rows_each;
-    int     p0 = item / l->row_items * l->panels_each;
-    int     p1 = l->panels < p0 + l->panels_each ? l->panels : p0 + l->panels_each;
-    int     tiles = divide_up(rows, d->simd->mr);
-    float  *a = scratch, *sums = a + l->a_floats, *spare = sums + l->sums_floats;
+    int p0 = item / l->row_items * l->panels_each;
+    int p1 = l->panels < p0 + l->panels_each ? l->panels : p0 + l->panels_each;
+    int tiles = divide_up(rows, d->simd->mr);
+    float *a = scratch, *sums = a + l->a_floats, *spare = sums + l->sums_floats;
     int64_t group = l->rows_each * nr;
     for (int b = 0; b < l->blocks; b++) {
         int k0 = b * l->block, k1 = l->depth16 < k0 + l->block ? l->depth16 : k0 + l->block;
@@ -188,12 +189,12 @@ static void run_item(const cpu_device *d, const plan *l, const cpu_product *p, c
                 const float *w = panel_floats(d, l, p, f, panel + g * l->panels, k0, k1, spare);
                 for (int t = 0; t < tiles; t++) {
                     int64_t r0 = tile_start(rows, tiles, t), r1 = tile_start(rows, tiles, t + 1);
-                    float  *tile = c + g * group + r0 * nr;
+                    float *tile = c + g * group + r0 * nr;
                     d->simd->tile((int)(r1 - r0), (k1 - k0) / CHUNK, a + r0 * l->block, w, tile,
                                   b > 0);
                     if (b == l->blocks - 1 && g == l->groups - 1)
-                        finish_tile(d, l, p, f, first + r0, (int)(r1 - r0), panel,
-                                    c + r0 * nr, group);
+                        finish_tile(d, l, p, f, first + r0, (int)(r1 - r0), panel, c + r0 * nr,
+                                    group);
                 }
             }
         }
@@ -203,12 +204,13 @@ static void run_item(const cpu_device *d, const plan *l, const cpu_product *p, c
 void cpu_gemm(k_ctx *k, const cpu_product *p)
 {
     const cpu_device *d = cpu_of(k);
-    plan              l = plan_of(d, p);
-    int kind = l.raw ? l.groups == 2 ? CPU_BIAS_PAIR : CPU_BIAS
-                     : l.groups == 2 ? CPU_PANELS_PAIR : CPU_PANELS;
+    plan l = plan_of(d, p);
+    int kind = l.raw           ? l.groups == 2 ? CPU_BIAS_PAIR : CPU_BIAS
+               : l.groups == 2 ? CPU_PANELS_PAIR
+                               : CPU_PANELS;
     const cpu_form *f = cpu_form_of(k, p->op, p->w, kind);
-    size_t          each = thread_floats(&l);
-    float          *scratch = cpu_scratch(k, p->op, 4 * each * (size_t)d->threads);
+    size_t each = thread_floats(&l);
+    float *scratch = cpu_scratch(k, p->op, 4 * each * (size_t)d->threads);
     if (k->planning || k->status)
         return;
     int items = l.row_items * l.panel_items;

@@ -12,7 +12,7 @@
 
 /* Taps of one output position along one axis. */
 typedef struct taps {
-    int    first, count;
+    int first, count;
     float *weight;
 } taps;
 
@@ -26,7 +26,7 @@ static void find_taps(int in, int out, int i, taps *t)
 {
     double scale = (double)in / out, wide = scale > 1 ? scale : 1;
     double center = scale * (i + 0.5), total = 0;
-    int    first = (int)(center - wide + 0.5), end = (int)(center + wide + 0.5);
+    int first = (int)(center - wide + 0.5), end = (int)(center + wide + 0.5);
     t->first = first > 0 ? first : 0;
     t->count = (end < in ? end : in) - t->first;
     for (int j = 0; j < t->count; j++) {
@@ -73,24 +73,24 @@ static int image_holds(k_ctx *k, const char *op, const k_image *i, k_tensor t)
 }
 
 typedef struct columns {
-    int    most;      /* taps of one column */
-    taps  *at;        /* [w] */
-    float *weights;   /* [w][most] */
+    int most;       /* taps of one column */
+    taps *at;       /* [w] */
+    float *weights; /* [w][most] */
 } columns;
 
 static void resize_row(const cpu_device *d, const k_image *src, k_tensor y, int64_t r,
                        const columns *c, float *own, float scale, float bias)
 {
-    int   n = src->w * src->c, step = src->c == 1 ? 0 : 1;
+    int n = src->w * src->c, step = src->c == 1 ? 0 : 1;
     float *line = own, *wide = line + n;
-    taps  v = {.weight = wide + n};
+    taps v = {.weight = wide + n};
     find_taps(src->h, y.h, (int)(r % y.h), &v);
     memset(line, 0, 4 * (size_t)n);
     for (int j = 0; j < v.count; j++)
         add_row(d, src, image_row(src, r / y.h, v.first + j), v.weight[j], line, wide);
     for (int x = 0; x < y.w; x++) {
         const taps *t = &c->at[x];
-        float       sum[3] = {0};
+        float sum[3] = {0};
         for (int j = 0; j < t->count; j++)
             for (int i = 0; i < 3; i++)
                 sum[i] += t->weight[j] * line[(t->first + j) * src->c + i * step];
@@ -104,10 +104,10 @@ void cpu_image_in(k_ctx *k, k_tensor y, const k_image *src, float scale, float b
     if (!image_holds(k, "image_in", src, y))
         return;
     const cpu_device *d = cpu_of(k);
-    columns           c = {.most = most_taps(src->w, y.w)};
-    size_t            width = (size_t)y.w, line = (size_t)src->w * (size_t)src->c;
-    size_t            shared = width * (sizeof(taps) + sizeof(float) * (size_t)c.most);
-    size_t            own = 4 * (2 * line + (size_t)most_taps(src->h, y.h)) / 64 * 64 + 64;
+    columns c = {.most = most_taps(src->w, y.w)};
+    size_t width = (size_t)y.w, line = (size_t)src->w * (size_t)src->c;
+    size_t shared = width * (sizeof(taps) + sizeof(float) * (size_t)c.most);
+    size_t own = 4 * (2 * line + (size_t)most_taps(src->h, y.h)) / 64 * 64 + 64;
     shared = (shared + 63) / 64 * 64;
     char *scratch = cpu_scratch(k, "image_in", shared + own * (size_t)d->threads);
     if (k->planning || k->status)
@@ -135,7 +135,7 @@ static float clamp01(float x)
 /* A float of 0..1 to half, nearest even. */
 static uint16_t half_of(float x)
 {
-    float    small = x * 0x1p-112f; /* the two exponents' biases differ by 112 */
+    float small = x * 0x1p-112f; /* the two exponents' biases differ by 112 */
     uint32_t bits;
     memcpy(&bits, &small, sizeof bits);
     return (uint16_t)((bits + 0xfff + ((bits >> 13) & 1)) >> 13);
@@ -164,7 +164,7 @@ void cpu_image_out(k_ctx *k, const k_image *dst, k_tensor x, float scale, float 
         char *row = (char *)dst->data + r / x.h * dst->stride_t + r % x.h * dst->stride_h;
         for (int64_t i = 0; i < x.w; i++) {
             const float *p = cpu_row(x, r * x.w + i);
-            float        rgb[3];
+            float rgb[3];
             for (int j = 0; j < 3; j++)
                 rgb[j] = clamp01(scale * p[j] + bias);
             if (dst->c == 1) {

@@ -4,8 +4,7 @@
 
 void cpu_noise(k_ctx *k, k_tensor y, uint64_t seed, uint32_t stream)
 {
-    if (!k_check(k, y.dtype == K_F32, "noise", "y must be f32", y, y, (k_tensor){0}) ||
-        k->planning)
+    if (!k_check(k, y.dtype == K_F32, "noise", "y must be f32", y, y, (k_tensor){0}) || k->planning)
         return;
     /* Element i counts without the padding of rows, so the layout does not change the noise. */
     int64_t count = k_rows(y) * y.c, blocks = (count + 3) / 4;

@@ -32,8 +32,8 @@ static void factors(k_tensor x, int64_t first, int groups, float eps, const doub
                     const float *gamma, float *means, float *scale)
 {
     const float *base = cpu_row(x, first);
-    int64_t      rows = (int64_t)x.h * x.w;
-    int          each = x.c / groups;
+    int64_t rows = (int64_t)x.h * x.w;
+    int each = x.c / groups;
     for (int g = 0; g < groups; g++) {
         double mean = 0, square = 0, count = (double)rows * each;
         double origin = base[g * each];
@@ -62,8 +62,9 @@ static int vector_holds(k_ctx *k, const char *op, k_tensor y, k_tensor x, const 
     return k_check(k, k_same_shape(y, x), op, "shapes differ", y, x, none) &&
            k_check(k, y.dtype == K_F32 && x.dtype == K_F32, op, "tensors must be f32", y, x,
                    none) &&
-           k_check(k, w->desc.out == x.c && w->desc.in * w->desc.kh * w->desc.kw == 1 &&
-                          w->desc.bias[0].data,
+           k_check(k,
+                   w->desc.out == x.c && w->desc.in * w->desc.kh * w->desc.kw == 1 &&
+                       w->desc.bias[0].data,
                    op, "the weight must be a vector of the channels, with a bias", y, x, none);
 }
 
@@ -75,32 +76,31 @@ void cpu_group_norm(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, int gro
                  "groups do not divide the channels", y, x, (k_tensor){0}))
         return;
     const cpu_device *d = cpu_of(k);
-    const cpu_form   *f = cpu_form_of(k, "group_norm", w, CPU_VECTOR);
-    size_t            each = (image_bytes(x.c) + 63) / 64 * 64;
-    char             *scratch = cpu_scratch(k, "group_norm", each * (size_t)x.n);
+    const cpu_form *f = cpu_form_of(k, "group_norm", w, CPU_VECTOR);
+    size_t each = (image_bytes(x.c) + 63) / 64 * 64;
+    char *scratch = cpu_scratch(k, "group_norm", each * (size_t)x.n);
     if (k->planning || k->status)
         return;
     int64_t rows = (int64_t)x.h * x.w, total = k_rows(x);
-    size_t  sums_bytes = (size_t)x.c * SLICES * 2 * sizeof(double);
+    size_t sums_bytes = (size_t)x.c * SLICES * 2 * sizeof(double);
 #pragma omp parallel num_threads(d->threads)
     {
 #pragma omp for schedule(static)
         for (int i = 0; i < x.n * SLICES; i++) {
-            int     s = i % SLICES;
+            int s = i % SLICES;
             double *sums = (double *)(scratch + each * (size_t)(i / SLICES)) + s * 2 * x.c;
             slice_sums(d, x, i / SLICES * rows, rows * s / SLICES, rows * (s + 1) / SLICES, sums);
         }
 #pragma omp for schedule(static)
         for (int n = 0; n < x.n; n++) {
-            char  *own = scratch + each * (size_t)n;
+            char *own = scratch + each * (size_t)n;
             float *means = (float *)(own + sums_bytes);
             factors(x, n * rows, groups, eps, (double *)own, f->data, means, means + x.c);
         }
 #pragma omp for schedule(static)
         for (int64_t r = 0; r < total; r++) {
             const float *means = (float *)(scratch + each * (size_t)(r / rows) + sums_bytes);
-            d->simd->normalise(cpu_row(y, r), cpu_row(x, r), means, means + x.c, f->bias, x.c,
-                               act);
+            d->simd->normalise(cpu_row(y, r), cpu_row(x, r), means, means + x.c, f->bias, x.c, act);
         }
     }
 }
@@ -110,7 +110,7 @@ void cpu_layer_norm(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, float e
     if (!vector_holds(k, "layer_norm", y, x, w))
         return;
     const cpu_device *d = cpu_of(k);
-    const cpu_form   *f = cpu_form_of(k, "layer_norm", w, CPU_VECTOR);
+    const cpu_form *f = cpu_form_of(k, "layer_norm", w, CPU_VECTOR);
     if (k->planning || k->status)
         return;
     int64_t rows = k_rows(x);

@@ -12,7 +12,7 @@
 k_weight *cpu_weight_new(k_device *device, const k_weight_desc *desc, char why[K_WHY])
 {
     cpu_device *d = (cpu_device *)device;
-    k_weight   *w = calloc(1, sizeof *w);
+    k_weight *w = calloc(1, sizeof *w);
     if (!w) {
         snprintf(why, K_WHY, "There is not enough memory for one more weight.");
         return NULL;
@@ -60,7 +60,7 @@ static int touched(const k_weight *w, uint64_t bit)
 void cpu_weights_release(k_ctx *k, int all)
 {
     cpu_device *d = cpu_of(k);
-    uint64_t    bit = ((cpu_ctx *)k->impl)->bit;
+    uint64_t bit = ((cpu_ctx *)k->impl)->bit;
     pthread_mutex_lock(&d->lock);
     for (k_weight *w = d->weights; w; w = w->next) {
         int drop = all || touched(w, bit);
@@ -76,13 +76,14 @@ void cpu_weights_release(k_ctx *k, int all)
     pthread_mutex_unlock(&d->lock);
 }
 
-/* ---- making forms -------------------------------------------------------------------------------- */
+/* ---- making forms
+ * -------------------------------------------------------------------------------- */
 
 void cpu_fill_panel(const cpu_device *d, const k_weight_desc *w, int first, int columns, int k0,
                     int k1, void *panel)
 {
-    int     rows = w->out / w->parts, taps = w->kh * w->kw, nr = d->simd->nr;
-    size_t  size = k_size(w->weight[0].dtype);
+    int rows = w->out / w->parts, taps = w->kh * w->kw, nr = d->simd->nr;
+    size_t size = k_size(w->weight[0].dtype);
     int64_t stride = (int64_t)w->in * taps;
     for (int k = k0, run; k < k1; k += run) {
         int tap = k / w->in, channel = k % w->in;
@@ -110,9 +111,9 @@ static void panel_columns(const cpu_device *d, const k_weight_desc *w, int group
 
 static void make_panels(const cpu_device *d, const k_weight_desc *w, int groups, char *data)
 {
-    int    panels = groups * cpu_panels(d, w->out / groups), depth = w->in * w->kh * w->kw;
-    size_t bytes = (size_t)round_up(depth, CHUNK) * (size_t)d->simd->nr *
-                   k_size(w->weight[0].dtype);
+    int panels = groups * cpu_panels(d, w->out / groups), depth = w->in * w->kh * w->kw;
+    size_t bytes =
+        (size_t)round_up(depth, CHUNK) * (size_t)d->simd->nr * k_size(w->weight[0].dtype);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(d->threads)
     for (int p = 0; p < panels; p++) {
         int first, columns;
@@ -125,8 +126,8 @@ static void make_panels(const cpu_device *d, const k_weight_desc *w, int groups,
 static void make_winograd(const cpu_device *d, const k_weight_desc *w, int m, float *data)
 {
     enum { SLICE = 32 };
-    int     nr = d->simd->nr, panels = cpu_panels(d, w->out), in16 = round_up(w->in, CHUNK);
-    int     slices = (w->in + SLICE - 1) / SLICE;
+    int nr = d->simd->nr, panels = cpu_panels(d, w->out), in16 = round_up(w->in, CHUNK);
+    int slices = (w->in + SLICE - 1) / SLICE;
     int64_t stride = (int64_t)panels * in16 * nr;
 #pragma omp parallel for collapse(2) schedule(dynamic, 4) num_threads(d->threads)
     for (int p = 0; p < panels; p++)
@@ -211,14 +212,15 @@ static int form_make(cpu_device *d, const k_weight_desc *w, int kind, cpu_form *
 const cpu_form *cpu_form_of(k_ctx *k, const char *op, const k_weight *weight, int kind)
 {
     cpu_device *d = cpu_of(k);
-    uint64_t    bit = ((cpu_ctx *)k->impl)->bit;
-    k_weight   *w = (k_weight *)weight; /* ops see weights as const; their forms are a cache */
-    cpu_form   *f = &w->forms[kind];
+    uint64_t bit = ((cpu_ctx *)k->impl)->bit;
+    k_weight *w = (k_weight *)weight; /* ops see weights as const; their forms are a cache */
+    cpu_form *f = &w->forms[kind];
     if (!k->planning) {
         if (f->users & bit)
             return f;
-        k_fail(k, "%s: this use of the weight [%d, %d, %d, %d] was not planned; plan the shape "
-                  "first.",
+        k_fail(k,
+               "%s: this use of the weight [%d, %d, %d, %d] was not planned; plan the shape "
+               "first.",
                op, (int)w->desc.out, (int)w->desc.in, (int)w->desc.kh, (int)w->desc.kw);
         return NULL;
     }

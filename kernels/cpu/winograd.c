@@ -13,8 +13,8 @@
 enum { PASS_FLOATS = 6 << 20, GROUP = 4 }; /* 24 MiB of v and c; panels of one item */
 
 typedef struct shape {
-    int     m, side, positions;
-    int     tiles_y, tiles_x, in16, panels, nr, mr;
+    int m, side, positions;
+    int tiles_y, tiles_x, in16, panels, nr, mr;
     int64_t tiles, pass; /* tiles in all, and in one pass */
 } shape;
 
@@ -52,11 +52,11 @@ static void tile_in(const cpu_device *d, const cpu_product *p, const shape *s, i
                     float *v, int64_t stride, int row, int rows)
 {
     static const float zeros[CHUNK];
-    const float       *pixels[36], *in[36];
-    float              rest[36][CHUNK];
-    int64_t            image = tile / (s->tiles_y * s->tiles_x);
-    int                at = (int)(tile % (s->tiles_y * s->tiles_x));
-    int                y0 = at / s->tiles_x * s->m - 1, x0 = at % s->tiles_x * s->m - 1;
+    const float *pixels[36], *in[36];
+    float rest[36][CHUNK];
+    int64_t image = tile / (s->tiles_y * s->tiles_x);
+    int at = (int)(tile % (s->tiles_y * s->tiles_x));
+    int y0 = at / s->tiles_x * s->m - 1, x0 = at % s->tiles_x * s->m - 1;
     for (int i = 0; i < s->positions; i++)
         pixels[i] = cpu_pixel(&p->a, image, y0 + i / s->side, x0 + i % s->side);
     for (int c = 0; c < p->a.c; c += CHUNK) {
@@ -78,11 +78,11 @@ static void tile_out(const cpu_device *d, const cpu_product *p, const shape *s, 
                      int64_t tile, int panel, const float *c, int64_t stride)
 {
     _Alignas(64) float sums[16 * MAX_NR];
-    int64_t            image = tile / (s->tiles_y * s->tiles_x);
-    int                at = (int)(tile % (s->tiles_y * s->tiles_x));
-    int                y0 = at / s->tiles_x * s->m, x0 = at % s->tiles_x * s->m;
-    int                first = panel * s->nr, wide = p->a.ow - x0 < s->m ? p->a.ow - x0 : s->m;
-    simd_out           o = {.bias = f->bias + first, .act = p->act};
+    int64_t image = tile / (s->tiles_y * s->tiles_x);
+    int at = (int)(tile % (s->tiles_y * s->tiles_x));
+    int y0 = at / s->tiles_x * s->m, x0 = at % s->tiles_x * s->m;
+    int first = panel * s->nr, wide = p->a.ow - x0 < s->m ? p->a.ow - x0 : s->m;
+    simd_out o = {.bias = f->bias + first, .act = p->act};
     o.cols = p->y.c - first < s->nr ? p->y.c - first : s->nr;
     d->simd->wino_out(s->m, c, stride, sums);
     for (int y = 0; y < s->m && y0 + y < p->a.oh; y++) {
@@ -101,17 +101,17 @@ static void tile_out(const cpu_device *d, const cpu_product *p, const shape *s, 
 static void products(const cpu_device *d, const shape *s, const float *weights, int item,
                      int64_t tiles, const float *v, float *c)
 {
-    int     groups = (s->panels + GROUP - 1) / GROUP, position = item / groups;
-    int     p0 = item % groups * GROUP, p1 = p0 + GROUP < s->panels ? p0 + GROUP : s->panels;
-    int     count = micro_tiles(s, tiles);
+    int groups = (s->panels + GROUP - 1) / GROUP, position = item / groups;
+    int p0 = item % groups * GROUP, p1 = p0 + GROUP < s->panels ? p0 + GROUP : s->panels;
+    int count = micro_tiles(s, tiles);
     int64_t w_panel = (int64_t)s->in16 * s->nr;
     for (int panel = p0; panel < p1; panel++) {
         const float *w = weights + ((int64_t)position * s->panels + panel) * w_panel;
-        float       *to = c + ((int64_t)position * s->panels + panel) * s->pass * s->nr;
+        float *to = c + ((int64_t)position * s->panels + panel) * s->pass * s->nr;
         for (int t = 0; t < count; t++) {
             int64_t t0 = micro_start(tiles, count, t), t1 = micro_start(tiles, count, t + 1);
-            d->simd->tile((int)(t1 - t0), s->in16 / CHUNK,
-                          v + (position * s->pass + t0) * s->in16, w, to + t0 * s->nr, 0);
+            d->simd->tile((int)(t1 - t0), s->in16 / CHUNK, v + (position * s->pass + t0) * s->in16,
+                          w, to + t0 * s->nr, 0);
         }
     }
 }
@@ -120,14 +120,13 @@ static void products(const cpu_device *d, const shape *s, const float *weights, 
 static void run_pass(const cpu_device *d, const cpu_product *p, const shape *s, const cpu_form *f,
                      int64_t first, int64_t tiles, float *v, float *c)
 {
-    int     count = micro_tiles(s, tiles), groups = (s->panels + GROUP - 1) / GROUP;
+    int count = micro_tiles(s, tiles), groups = (s->panels + GROUP - 1) / GROUP;
     int64_t v_stride = s->pass * s->in16, c_stride = s->panels * s->pass * s->nr;
 #pragma omp for schedule(dynamic, 1)
     for (int t = 0; t < count; t++) {
         int64_t t0 = micro_start(tiles, count, t), t1 = micro_start(tiles, count, t + 1);
         for (int64_t i = t0; i < t1; i++)
-            tile_in(d, p, s, first + i, v + t0 * s->in16, v_stride, (int)(i - t0),
-                    (int)(t1 - t0));
+            tile_in(d, p, s, first + i, v + t0 * s->in16, v_stride, (int)(i - t0), (int)(t1 - t0));
     }
 #pragma omp for schedule(dynamic, 1)
     for (int i = 0; i < s->positions * groups; i++)
@@ -141,11 +140,11 @@ static void run_pass(const cpu_device *d, const cpu_product *p, const shape *s, 
 void cpu_winograd(k_ctx *k, const cpu_product *p, int m)
 {
     const cpu_device *d = cpu_of(k);
-    shape             s = shape_of(d, p, m);
-    const cpu_form   *f = cpu_form_of(k, p->op, p->w, m == 2 ? CPU_WINOGRAD_2 : CPU_WINOGRAD_4);
-    size_t            v_floats = (size_t)(s.positions * s.pass * s.in16);
-    size_t            c_floats = (size_t)(s.positions * s.pass * s.panels * s.nr);
-    float            *v = cpu_scratch(k, p->op, 4 * (v_floats + c_floats));
+    shape s = shape_of(d, p, m);
+    const cpu_form *f = cpu_form_of(k, p->op, p->w, m == 2 ? CPU_WINOGRAD_2 : CPU_WINOGRAD_4);
+    size_t v_floats = (size_t)(s.positions * s.pass * s.in16);
+    size_t c_floats = (size_t)(s.positions * s.pass * s.panels * s.nr);
+    float *v = cpu_scratch(k, p->op, 4 * (v_floats + c_floats));
     if (k->planning || k->status)
         return;
 #pragma omp parallel num_threads(d->threads)

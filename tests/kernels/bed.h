@@ -17,17 +17,17 @@
 /* ---- devices: every instruction set that this machine runs, in both memory modes ------------ */
 
 typedef struct bed {
-    k_device   *device;
-    k_ctx      *k;
+    k_device *device;
+    k_ctx *k;
     const char *isa;
-    int         memory;
+    int memory;
 } bed;
 
 static inline bed bed_open(const char *isa, int memory, int threads)
 {
-    char             why[K_WHY] = "";
+    char why[K_WHY] = "";
     k_device_options options = {.memory = memory, .threads = threads};
-    bed              b = {.isa = isa, .memory = memory};
+    bed b = {.isa = isa, .memory = memory};
     setenv("SCOPE_ISA", isa, 1);
     b.device = k_device_open("cpu", &options, why);
     unsetenv("SCOPE_ISA");
@@ -60,7 +60,8 @@ static inline void bed_each(void (*body)(bed *))
         }
 }
 
-/* ---- values ------------------------------------------------------------------------------------ */
+/* ---- values ------------------------------------------------------------------------------------
+ */
 
 static uint32_t bed_state = 1;
 
@@ -95,18 +96,19 @@ static inline float *bed_at(k_tensor t, int64_t row)
     return (float *)t.data + row * t.ld;
 }
 
-/* ---- weights ------------------------------------------------------------------------------------- */
+/* ---- weights
+ * ------------------------------------------------------------------------------------- */
 
 typedef struct bed_weight {
     k_weight *w;
-    double   *value, *bias; /* owned; [out][in][kh][kw], [out] */
-    void     *file;         /* owned: what the weight borrows */
-    int       out, depth;
+    double *value, *bias; /* owned; [out][in][kh][kw], [out] */
+    void *file;           /* owned: what the weight borrows */
+    int out, depth;
 } bed_weight;
 
 static inline size_t bed_store(char *to, int dtype, double value)
 {
-    float    f = (float)value;
+    float f = (float)value;
     uint32_t bits;
     memcpy(&bits, &f, 4);
     if (dtype == K_F32) {
@@ -126,11 +128,11 @@ static inline size_t bed_store(char *to, int dtype, double value)
 static inline bed_weight bed_weight_of(bed *b, int out, int in, int side, int parts, int has_bias,
                                        int dtype)
 {
-    char          why[K_WHY] = "";
-    bed_weight    w = {.out = out, .depth = in * side * side};
+    char why[K_WHY] = "";
+    bed_weight w = {.out = out, .depth = in * side * side};
     k_weight_desc d = {.out = out, .in = in, .kh = side, .kw = side, .parts = parts};
-    size_t        count = (size_t)out * (size_t)w.depth, part = (size_t)out / (size_t)parts;
-    char         *at = w.file = malloc(4 * (count + (size_t)out) + 64);
+    size_t count = (size_t)out * (size_t)w.depth, part = (size_t)out / (size_t)parts;
+    char *at = w.file = malloc(4 * (count + (size_t)out) + 64);
     w.value = calloc(count, sizeof *w.value);
     w.bias = calloc((size_t)out, sizeof *w.bias);
     for (size_t i = 0; i < count; i++) {
@@ -158,7 +160,8 @@ static inline void bed_weight_free(bed *b, bed_weight *w)
     free(w->file);
 }
 
-/* ---- comparison ------------------------------------------------------------------------------------ */
+/* ---- comparison
+ * ------------------------------------------------------------------------------------ */
 
 static inline double bed_act(double x, int act)
 {
@@ -180,7 +183,7 @@ static inline double bed_act(double x, int act)
 static inline void bed_compare(const bed *b, k_tensor y, const double *reference, double relative,
                                const char *what)
 {
-    double  most = 1e-3, worst = 0;
+    double most = 1e-3, worst = 0;
     int64_t rows = k_rows(y), at = 0;
     ck_assert_msg(!b->k->status, "%s: %s", what, b->k->where);
     for (int64_t i = 0; i < rows * y.c; i++)
@@ -193,8 +196,8 @@ static inline void bed_compare(const bed *b, k_tensor y, const double *reference
         }
     }
     ck_assert_msg(worst <= relative * most,
-                  "%s (%s, memory %d): element %ld is %g, not %g: off by %.2g of %.2g", what, b->isa,
-                  b->memory, (long)at, (double)bed_at(y, at / y.c)[at % y.c], reference[at],
+                  "%s (%s, memory %d): element %ld is %g, not %g: off by %.2g of %.2g", what,
+                  b->isa, b->memory, (long)at, (double)bed_at(y, at / y.c)[at % y.c], reference[at],
                   worst / most, relative);
 }
 
@@ -212,7 +215,7 @@ static inline void bed_compare(const bed *b, k_tensor y, const double *reference
     int main(void)                                                                                 \
     {                                                                                              \
         const TTest *const tests[] = {__VA_ARGS__};                                                \
-        Suite             *suite = suite_create(title);                                            \
+        Suite *suite = suite_create(title);                                                        \
         for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {                                \
             TCase *one = tcase_create(tests[i]->name);                                             \
             tcase_set_timeout(one, 120);                                                           \

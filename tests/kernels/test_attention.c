@@ -13,7 +13,8 @@ static void reference_row(const attention_case *t, const float *q, k_tensor key,
     double *score = calloc((size_t)t->tk, sizeof *score), most = -1e300, total = 0;
     for (int j = 0; j < seen; j++) {
         for (int c = 0; c < t->d; c++)
-            score[j] += (double)q[head * t->d + c] * (double)bed_at(key, first + j)[head * t->d + c];
+            score[j] +=
+                (double)q[head * t->d + c] * (double)bed_at(key, first + j)[head * t->d + c];
         score[j] /= sqrt((double)t->d);
         most = fmax(most, score[j]);
     }
@@ -30,19 +31,19 @@ static void reference_row(const attention_case *t, const float *q, k_tensor key,
 
 static void run_case(bed *b, const attention_case *t)
 {
-    int      c = t->heads * t->d;
+    int c = t->heads * t->d;
     k_tensor q = bed_tensor(b, t->n, 1, t->tq, c, t->extra);
     k_tensor key = bed_tensor(b, t->kv_images, 1, t->tk, c, t->extra);
     k_tensor value = bed_tensor(b, t->kv_images, 1, t->tk, c, t->extra);
     k_tensor y = bed_tensor(b, t->n, 1, t->tq, c, t->extra);
-    double  *reference = calloc((size_t)k_rows(y) * (size_t)c, sizeof *reference);
+    double *reference = calloc((size_t)k_rows(y) * (size_t)c, sizeof *reference);
     for (int64_t r = 0; r < k_rows(q); r++)
         for (int i = 0; i < c; i++)
             bed_at(q, r)[i] *= t->gain;
     for (int64_t r = 0; r < k_rows(q); r++)
         for (int head = 0; head < t->heads; head++) {
             int64_t image = t->kv_images == 1 ? 0 : r / t->tq;
-            int     seen = t->causal && r % t->tq + 1 < t->tk ? (int)(r % t->tq) + 1 : t->tk;
+            int seen = t->causal && r % t->tq + 1 < t->tk ? (int)(r % t->tq) + 1 : t->tk;
             reference_row(t, bed_at(q, r), key, value, image * t->tk, head, seen,
                           reference + r * c);
         }
@@ -63,12 +64,12 @@ static void run_case(bed *b, const attention_case *t)
 static void all_cases(bed *b)
 {
     static const attention_case cases[] = {
-        {1, 1, 1, 1, 1, 1, 0, 0, 1},     {1, 2, 40, 9, 9, 1, 0, 0, 1},
-        {2, 3, 64, 13, 77, 2, 0, 0, 1},  {3, 2, 64, 25, 77, 1, 0, 8, 4},
-        {1, 1, 80, 7, 300, 1, 0, 3, 8},  {1, 2, 160, 5, 33, 1, 0, 0, 1},
-        {1, 1, 512, 3, 17, 1, 0, 0, 1},  {1, 2, 64, 77, 77, 1, 1, 0, 2},
+        {1, 1, 1, 1, 1, 1, 0, 0, 1},      {1, 2, 40, 9, 9, 1, 0, 0, 1},
+        {2, 3, 64, 13, 77, 2, 0, 0, 1},   {3, 2, 64, 25, 77, 1, 0, 8, 4},
+        {1, 1, 80, 7, 300, 1, 0, 3, 8},   {1, 2, 160, 5, 33, 1, 0, 0, 1},
+        {1, 1, 512, 3, 17, 1, 0, 0, 1},   {1, 2, 64, 77, 77, 1, 1, 0, 2},
         {2, 1, 16, 300, 300, 2, 1, 1, 8}, {1, 1, 10, 20, 600, 1, 0, 0, 30},
-        {1, 5, 8, 1, 1000, 1, 0, 0, 1},  {1, 2, 24, 40, 12, 1, 1, 0, 1},
+        {1, 5, 8, 1, 1000, 1, 0, 0, 1},   {1, 2, 24, 40, 12, 1, 1, 0, 1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         run_case(b, &cases[i]);

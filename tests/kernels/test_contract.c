@@ -34,11 +34,12 @@ void *aligned_alloc(size_t to, size_t n)
 }
 #endif
 
-/* ---- a small network that uses every op with scratch or weights ------------------------------- */
+/* ---- a small network that uses every op with scratch or weights -------------------------------
+ */
 
 typedef struct net {
     bed_weight conv, small, vector, linear, geglu, table;
-    uint8_t    pixels[40 * 40 * 3];
+    uint8_t pixels[40 * 40 * 3];
 } net;
 
 static void net_init(bed *b, net *n)
@@ -64,9 +65,9 @@ static void net_fini(bed *b, net *n)
 /* side: 40 takes Winograd's algorithm, 20 its smaller form, 8 the plain product */
 static void net_run(k_ctx *k, const net *n, int side, float *result)
 {
-    k_image     picture = {(void *)n->pixels, K_U8, 1, 40, 40, 3, 40 * 40 * 3, 40 * 3};
-    k_conv      conv = {.act = K_SILU};
-    k_linear    linear = {0}, geglu = {.act = K_GEGLU};
+    k_image picture = {(void *)n->pixels, K_U8, 1, 40, 40, 3, 40 * 40 * 3, 40 * 3};
+    k_conv conv = {.act = K_SILU};
+    k_linear linear = {0}, geglu = {.act = K_GEGLU};
     k_attention attention = {.heads = 2};
     k_release(k, 0);
     k_tensor x = k_temp(k, K_F32, 1, side, side, 3), y = k_temp(k, K_F32, 1, side, side, 16);
@@ -94,8 +95,8 @@ enum { LARGEST = 40 * 40 * 16 };
 START_TEST(test_planning_allocates_and_running_does_not)
 {
     for (int memory = K_MEMORY_NORMAL; memory <= K_MEMORY_LOW; memory++) {
-        bed          b = bed_open("base", memory, 2);
-        static net   n;
+        bed b = bed_open("base", memory, 2);
+        static net n;
         static float first[LARGEST], second[LARGEST];
         net_init(&b, &n);
         ck_assert_uint_eq(k_device_bytes(b.device), 0);
@@ -105,7 +106,7 @@ START_TEST(test_planning_allocates_and_running_does_not)
         ck_assert_uint_gt(k_device_bytes(b.device), 0);
         net_run(b.k, &n, 40, first); /* the threads of OpenMP start here */
         size_t bytes = k_device_bytes(b.device);
-        long   before = allocations;
+        long before = allocations;
         net_run(b.k, &n, 40, second);
         before = allocations - before;
         ck_assert_int_eq(before, 0);
@@ -126,8 +127,8 @@ START_TEST(test_low_memory_holds_less)
 {
     size_t bytes[2];
     for (int memory = K_MEMORY_NORMAL; memory <= K_MEMORY_LOW; memory++) {
-        bed          b = bed_open("base", memory, 2);
-        static net   n;
+        bed b = bed_open("base", memory, 2);
+        static net n;
         static float result[LARGEST];
         net_init(&b, &n);
         k_plan_begin(b.k);
@@ -143,8 +144,8 @@ END_TEST
 
 START_TEST(test_unplanned_shape_fails)
 {
-    bed          b = bed_open("base", K_MEMORY_NORMAL, 2);
-    static net   n;
+    bed b = bed_open("base", K_MEMORY_NORMAL, 2);
+    static net n;
     static float result[LARGEST];
     net_init(&b, &n);
     net_run(b.k, &n, 8, result);
@@ -178,11 +179,11 @@ END_TEST
 
 START_TEST(test_first_failure_stays)
 {
-    bed        b = bed_open("base", K_MEMORY_NORMAL, 2);
+    bed b = bed_open("base", K_MEMORY_NORMAL, 2);
     bed_weight w = bed_weight_of(&b, 8, 6, 1, 1, 1, K_F32);
-    k_tensor   x = bed_tensor(&b, 1, 2, 3, 7, 0), y = bed_tensor(&b, 1, 2, 3, 8, 0);
-    k_linear   o = {0};
-    float      kept[48];
+    k_tensor x = bed_tensor(&b, 1, 2, 3, 7, 0), y = bed_tensor(&b, 1, 2, 3, 8, 0);
+    k_linear o = {0};
+    float kept[48];
     k_plan_begin(b.k);
     K_CALL(b.k, linear, y, x, w.w, &o);
     ck_assert_int_eq(k_plan_end(b.k), -1);
@@ -260,11 +261,12 @@ static void wrong_coefficients(bed *b, k_tensor x, const bed_weight *w)
 
 START_TEST(test_misuse_is_named)
 {
-    static misuse *const misuses[] = {wrong_heads, wrong_groups, wrong_stride, wrong_size,
-                                      wrong_residual, wrong_sum, wrong_type, wrong_coefficients};
-    bed        b = bed_open("base", K_MEMORY_NORMAL, 1);
+    static misuse *const misuses[] = {wrong_heads, wrong_groups,      wrong_stride,
+                                      wrong_size,  wrong_residual,    wrong_sum,
+                                      wrong_type,  wrong_coefficients};
+    bed b = bed_open("base", K_MEMORY_NORMAL, 1);
     bed_weight w = bed_weight_of(&b, 8, 8, 1, 1, 1, K_F32);
-    k_tensor   x = bed_tensor(&b, 2, 3, 4, 8, 0);
+    k_tensor x = bed_tensor(&b, 2, 3, 4, 8, 0);
     for (size_t i = 0; i < sizeof misuses / sizeof *misuses; i++) {
         k_plan_begin(b.k);
         misuses[i](&b, x, &w);
@@ -279,7 +281,7 @@ END_TEST
 
 START_TEST(test_bad_devices_and_weights)
 {
-    char             why[K_WHY] = "";
+    char why[K_WHY] = "";
     k_device_options options = {.threads = -1};
     ck_assert_ptr_null(k_device_open("abacus", NULL, why));
     ck_assert_ptr_nonnull(strstr(why, "abacus"));
@@ -290,10 +292,10 @@ START_TEST(test_bad_devices_and_weights)
     unsetenv("SCOPE_ISA");
     ck_assert_ptr_nonnull(strstr(why, "mmx"));
 
-    float         data[12] = {0};
-    k_device     *d = k_device_open("cpu", NULL, why);
-    k_weight_desc good = {.out = 4, .in = 3, .kh = 1, .kw = 1, .parts = 1,
-                          .weight = {{data, K_F32}}};
+    float data[12] = {0};
+    k_device *d = k_device_open("cpu", NULL, why);
+    k_weight_desc good = {
+        .out = 4, .in = 3, .kh = 1, .kw = 1, .parts = 1, .weight = {{data, K_F32}}};
     k_weight_desc bad[6] = {good, good, good, good, good, good};
     bad[0].out = 0;
     bad[1].parts = 4;
@@ -311,13 +313,14 @@ START_TEST(test_bad_devices_and_weights)
 }
 END_TEST
 
-/* ---- two contexts of one device, in two threads ------------------------------------------------- */
+/* ---- two contexts of one device, in two threads -------------------------------------------------
+ */
 
 typedef struct worker {
-    bed        b;
+    bed b;
     const net *n;
-    int        side, frames;
-    float      result[LARGEST];
+    int side, frames;
+    float result[LARGEST];
 } worker;
 
 static void *work(void *data)
@@ -336,11 +339,11 @@ static void *work(void *data)
 START_TEST(test_two_contexts)
 {
     static worker workers[2];
-    static net    n;
-    static float  alone[2][LARGEST];
-    bed           b = bed_open("base", K_MEMORY_NORMAL, 2);
-    pthread_t     threads[2];
-    char          why[K_WHY];
+    static net n;
+    static float alone[2][LARGEST];
+    bed b = bed_open("base", K_MEMORY_NORMAL, 2);
+    pthread_t threads[2];
+    char why[K_WHY];
     net_init(&b, &n);
     for (int i = 0; i < 2; i++) {
         workers[i] = (worker){.b = b, .n = &n, .side = i ? 20 : 40, .frames = 1};
@@ -363,11 +366,12 @@ START_TEST(test_two_contexts)
 }
 END_TEST
 
-/* ---- tensors ------------------------------------------------------------------------------------- */
+/* ---- tensors
+ * ------------------------------------------------------------------------------------- */
 
 START_TEST(test_tensors)
 {
-    bed      b = bed_open("base", K_MEMORY_NORMAL, 1);
+    bed b = bed_open("base", K_MEMORY_NORMAL, 1);
     k_tensor t[2];
     for (int planning = 1; planning >= 0; planning--) {
         if (planning)

@@ -19,7 +19,7 @@ static double pixel(k_tensor x, int n, int y, int xx, int c, int up)
 
 static double one(const conv_case *t, k_tensor x, const bed_weight *w, int n, int oy, int ox, int o)
 {
-    int    pad = t->pad_end_only ? 0 : t->side / 2, stride = t->stride ? t->stride : 1;
+    int pad = t->pad_end_only ? 0 : t->side / 2, stride = t->stride ? t->stride : 1;
     double sum = w->bias[o];
     for (int c = 0; c < t->in; c++)
         for (int i = 0; i < t->side; i++)
@@ -31,13 +31,12 @@ static double one(const conv_case *t, k_tensor x, const bed_weight *w, int n, in
 
 static void run_case(bed *b, const conv_case *t)
 {
-    int        stride = t->stride ? t->stride : 1, up = t->up ? 2 : 1;
-    int        oh = (t->h * up + stride - 1) / stride, ow = (t->w * up + stride - 1) / stride;
+    int stride = t->stride ? t->stride : 1, up = t->up ? 2 : 1;
+    int oh = (t->h * up + stride - 1) / stride, ow = (t->w * up + stride - 1) / stride;
     bed_weight w = bed_weight_of(b, t->out, t->in, t->side, 1, t->act != K_RELU, t->dtype);
-    k_tensor   x = bed_tensor(b, t->n, t->h, t->w, t->in, t->extra);
-    k_tensor   y = bed_tensor(b, t->n, oh, ow, t->out, t->extra);
-    k_conv     o = {.stride = t->stride, .pad_end_only = t->pad_end_only, .up = t->up,
-                    .act = t->act};
+    k_tensor x = bed_tensor(b, t->n, t->h, t->w, t->in, t->extra);
+    k_tensor y = bed_tensor(b, t->n, oh, ow, t->out, t->extra);
+    k_conv o = {.stride = t->stride, .pad_end_only = t->pad_end_only, .up = t->up, .act = t->act};
     if (t->row)
         o.row = bed_tensor(b, t->n, 1, 1, t->out, 0);
     if (t->residual)
@@ -45,7 +44,7 @@ static void run_case(bed *b, const conv_case *t)
     double *reference = calloc((size_t)k_rows(y) * (size_t)t->out, sizeof *reference);
     for (int64_t r = 0; r < k_rows(y); r++)
         for (int c = 0; c < t->out; c++) {
-            int    n = (int)(r / (oh * ow)), at = (int)(r % (oh * ow));
+            int n = (int)(r / (oh * ow)), at = (int)(r % (oh * ow));
             double v = one(t, x, &w, n, at / ow, at % ow, c);
             if (t->row)
                 v += (double)bed_at(o.row, n)[c];

@@ -6,7 +6,7 @@ enum { N = 2, H = 3, W = 7, C = 21, EXTRA = 5, ROWS = N * H * W };
 static void activations(bed *b)
 {
     k_tensor x = bed_tensor(b, N, H, W, C, EXTRA), y = bed_tensor(b, N, H, W, C, EXTRA);
-    double   reference[ROWS * C];
+    double reference[ROWS * C];
     for (int i = 0; i < ROWS * C; i++) /* -13..13, where every curve has all of its parts */
         bed_at(x, i / C)[i % C] *= 13;
     for (int act = K_IDENTITY; act <= K_QUICK_GELU; act++) {
@@ -28,12 +28,12 @@ static void sums(bed *b)
     k_tensor x = bed_tensor(b, N, H, W, C, EXTRA), y = bed_tensor(b, N, H, W, C, 0);
     k_tensor z[3] = {bed_tensor(b, N, H, W, C, EXTRA), bed_tensor(b, N, 1, 1, C, EXTRA),
                      bed_tensor(b, 1, 1, 1, C, EXTRA)};
-    double   reference[ROWS * C];
+    double reference[ROWS * C];
     for (int kind = 0; kind < 3; kind++) {
         int every = kind == 0 ? 1 : kind == 1 ? H * W : ROWS;
         for (int i = 0; i < ROWS * C; i++)
-            reference[i] = (double)bed_at(x, i / C)[i % C] +
-                           (double)bed_at(z[kind], i / C / every)[i % C];
+            reference[i] =
+                (double)bed_at(x, i / C)[i % C] + (double)bed_at(z[kind], i / C / every)[i % C];
         BED_RUN(b, add, y, x, z[kind]);
         bed_compare(b, y, reference, 1e-7, "add");
     }
@@ -46,13 +46,13 @@ static void sums(bed *b)
 static void mixes(bed *b)
 {
     k_tensor coef = bed_tensor(b, N, 1, 1, 3, 0), x[3], none = {0};
-    double   reference[ROWS * C];
+    double reference[ROWS * C];
     for (int i = 0; i < 3; i++)
         x[i] = bed_tensor(b, N, H, W, C, i);
     for (int used = 1; used <= 4; used++) {
         for (int i = 0; i < ROWS * C; i++) {
             const float *c = bed_at(coef, i / C / (H * W));
-            double       v[3];
+            double v[3];
             for (int j = 0; j < 3; j++)
                 v[j] = (double)c[j] * (double)bed_at(x[j], i / C)[i % C];
             reference[i] = v[0] + (used == 2 || used == 3 ? v[1] : 0) + (used >= 3 ? v[2] : 0);
@@ -77,10 +77,10 @@ static void joins(bed *b)
 {
     k_tensor a = bed_tensor(b, N, H, W, 5, 2), c = bed_tensor(b, N, H, W, 9, 0);
     k_tensor y = bed_tensor(b, N, H, W, 14, 3), z = bed_tensor(b, N, 5, 4, 5, 1);
-    double   reference[ROWS * 14];
+    double reference[ROWS * 14];
     for (int i = 0; i < ROWS * 14; i++)
-        reference[i] = i % 14 < 5 ? (double)bed_at(a, i / 14)[i % 14]
-                                  : (double)bed_at(c, i / 14)[i % 14 - 5];
+        reference[i] =
+            i % 14 < 5 ? (double)bed_at(a, i / 14)[i % 14] : (double)bed_at(c, i / 14)[i % 14 - 5];
     BED_RUN(b, concat, y, a, c);
     bed_compare(b, y, reference, 0, "concat");
     for (int i = 0; i < N * 5 * 4 * 5; i++) {
@@ -98,10 +98,10 @@ static void joins(bed *b)
 static void embeddings(bed *b)
 {
     static const int32_t ids[10] = {0, 6, 3, 3, 1, 5, 2, 0, 4, 6};
-    bed_weight           tokens = bed_weight_of(b, 7, C, 1, 1, 0, K_F16);
-    bed_weight           positions = bed_weight_of(b, 6, C, 1, 1, 0, K_BF16);
-    k_tensor             t = k_keep(b->k, K_I32, 2, 1, 5, 1), y = bed_tensor(b, 2, 1, 5, C, 2);
-    double               reference[10 * C];
+    bed_weight tokens = bed_weight_of(b, 7, C, 1, 1, 0, K_F16);
+    bed_weight positions = bed_weight_of(b, 6, C, 1, 1, 0, K_BF16);
+    k_tensor t = k_keep(b->k, K_I32, 2, 1, 5, 1), y = bed_tensor(b, 2, 1, 5, C, 2);
+    double reference[10 * C];
     k_put(b->k, t, ids);
     for (int i = 0; i < 10 * C; i++)
         reference[i] =
@@ -120,12 +120,12 @@ static void embeddings(bed *b)
 static void timesteps(bed *b)
 {
     static const float steps[3] = {0, 499, 999.5f};
-    k_tensor           t = k_keep(b->k, K_F32, 3, 1, 1, 1), y = bed_tensor(b, 3, 1, 1, 320, 4);
-    double             reference[3 * 320];
+    k_tensor t = k_keep(b->k, K_F32, 3, 1, 1, 1), y = bed_tensor(b, 3, 1, 1, 320, 4);
+    double reference[3 * 320];
     k_put(b->k, t, steps);
     for (int sin_first = 0; sin_first < 2; sin_first++) {
         for (int i = 0; i < 3 * 320; i++) {
-            int    half = i % 320 / 160;
+            int half = i % 320 / 160;
             double f = exp(-log(10000) * (i % 160) / (160 - sin_first));
             double angle = (double)steps[i / 320] * f;
             reference[i] = half == sin_first ? cos(angle) : sin(angle);

@@ -5,7 +5,7 @@
 static double weight(int in, int out, int i, int j)
 {
     double scale = (double)in / out, wide = scale > 1 ? scale : 1, center = scale * (i + 0.5);
-    int    first = (int)(center - wide + 0.5), end = (int)(center + wide + 0.5);
+    int first = (int)(center - wide + 0.5), end = (int)(center + wide + 0.5);
     double total = 0, mine = 0;
     first = first > 0 ? first : 0;
     for (int x = first; x < end && x < in; x++) {
@@ -19,7 +19,7 @@ static double weight(int in, int out, int i, int j)
 static double source(const k_image *s, int t, int y, int x, int c)
 {
     const char *row = (const char *)s->data + t * s->stride_t + y * s->stride_h;
-    int         i = x * s->c + (s->c == 1 ? 0 : c);
+    int i = x * s->c + (s->c == 1 ? 0 : c);
     if (s->dtype == K_U8)
         return ((const uint8_t *)row)[i] / 255.0;
     if (s->dtype == K_F32)
@@ -32,7 +32,7 @@ static double source(const k_image *s, int t, int y, int x, int c)
 
 static k_image picture(int dtype, int t, int h, int w, int c)
 {
-    int     size = dtype == K_U8 ? 1 : dtype == K_F16 ? 2 : 4;
+    int size = dtype == K_U8 ? 1 : dtype == K_F16 ? 2 : 4;
     k_image s = {.dtype = dtype, .t = t, .h = h, .w = w, .c = c};
     s.stride_h = (int64_t)w * c * size + 12;
     s.stride_t = s.stride_h * h + 8;
@@ -55,11 +55,11 @@ typedef struct image_case {
 
 static void run_in(bed *b, const image_case *t)
 {
-    k_image  s = picture(t->dtype, t->t, t->h, t->w, t->c);
+    k_image s = picture(t->dtype, t->t, t->h, t->w, t->c);
     k_tensor y = bed_tensor(b, t->t, t->oh, t->ow, 3, 0);
-    double  *reference = calloc((size_t)k_rows(y) * 3, sizeof *reference);
+    double *reference = calloc((size_t)k_rows(y) * 3, sizeof *reference);
     for (int64_t i = 0; i < k_rows(y) * 3; i++) {
-        int    row = (int)(i / 3), n = row / (t->oh * t->ow), at = row % (t->oh * t->ow);
+        int row = (int)(i / 3), n = row / (t->oh * t->ow), at = row % (t->oh * t->ow);
         double sum = 0;
         for (int v = 0; v < t->h; v++)
             for (int u = 0; u < t->w; u++)
@@ -78,7 +78,7 @@ static void run_in(bed *b, const image_case *t)
 static void images_in(bed *b)
 {
     static const image_case cases[] = {
-        {K_U8, 1, 1, 1, 3, 1, 1},   {K_U8, 2, 9, 7, 3, 9, 7},  {K_U8, 1, 30, 50, 4, 8, 16},
+        {K_U8, 1, 1, 1, 3, 1, 1},   {K_U8, 2, 9, 7, 3, 9, 7},    {K_U8, 1, 30, 50, 4, 8, 16},
         {K_F16, 2, 5, 3, 1, 12, 7}, {K_F32, 1, 17, 9, 3, 7, 31}, {K_F32, 1, 8, 8, 4, 1, 1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -87,7 +87,7 @@ static void images_in(bed *b)
 
 static void run_out(bed *b, const image_case *t)
 {
-    k_image  s = picture(t->dtype, t->t, t->h, t->w, t->c);
+    k_image s = picture(t->dtype, t->t, t->h, t->w, t->c);
     k_tensor x = bed_tensor(b, t->t, t->h, t->w, 3, 2);
     BED_RUN(b, image_out, &s, x, 0.75f, 0.25f);
     ck_assert(!b->k->status);
@@ -136,12 +136,12 @@ END_TEST
 /* 0, 1 and what lies outside: exact bytes, NaN included. */
 START_TEST(test_edges)
 {
-    static const float   values[6] = {-1, 0, 1, 7, NAN, 0.5f};
+    static const float values[6] = {-1, 0, 1, 7, NAN, 0.5f};
     static const uint8_t bytes[6] = {0, 0, 255, 255, 0, 128};
-    uint8_t              out[6];
-    bed                  b = bed_open("base", K_MEMORY_NORMAL, 1);
-    k_tensor             x = bed_tensor(&b, 1, 1, 2, 3, 0);
-    k_image              s = {out, K_U8, 1, 1, 2, 3, 6, 6};
+    uint8_t out[6];
+    bed b = bed_open("base", K_MEMORY_NORMAL, 1);
+    k_tensor x = bed_tensor(&b, 1, 1, 2, 3, 0);
+    k_image s = {out, K_U8, 1, 1, 2, 3, 6, 6};
     k_put(b.k, x, values);
     K_CALL(b.k, image_out, &s, x, 1.0f, 0.0f);
     ck_assert_mem_eq(out, bytes, 6);

@@ -16,11 +16,11 @@ static void reference_row(const linear_case *t, const bed_weight *w, const float
 
 static void run_case(bed *b, const linear_case *t)
 {
-    int        columns = t->act == K_GEGLU ? t->out / 2 : t->out;
+    int columns = t->act == K_GEGLU ? t->out / 2 : t->out;
     bed_weight w = bed_weight_of(b, t->out, t->in, 1, t->parts, t->bias, t->dtype);
-    k_tensor   x = bed_tensor(b, 1, 1, t->rows, t->in, t->extra);
-    k_tensor   y = bed_tensor(b, 1, 1, t->rows, columns, t->extra);
-    k_linear   o = {.act = t->act};
+    k_tensor x = bed_tensor(b, 1, 1, t->rows, t->in, t->extra);
+    k_tensor y = bed_tensor(b, 1, 1, t->rows, columns, t->extra);
+    k_linear o = {.act = t->act};
     if (t->residual)
         o.residual = bed_tensor(b, 1, 1, t->rows, columns, 0);
     double *reference = calloc((size_t)t->rows * (size_t)columns, sizeof *reference);
@@ -50,12 +50,18 @@ static void run_case(bed *b, const linear_case *t)
 static void all_cases(bed *b)
 {
     static const linear_case cases[] = {
-        {1, 1, 1, 1, 1, K_IDENTITY, 0, 0, K_F32},   {1, 320, 77, 1, 1, K_SILU, 0, 0, K_F16},
-        {7, 17, 33, 1, 0, K_IDENTITY, 1, 3, K_F16}, {13, 33, 51, 3, 1, K_IDENTITY, 0, 0, K_F16},
-        {29, 40, 62, 2, 1, K_RELU, 1, 5, K_BF16},   {77, 64, 66, 1, 1, K_GEGLU, 0, 2, K_F16},
-        {12, 31, 80, 1, 1, K_GEGLU, 1, 0, K_F32},   {5, 20, 14, 1, 0, K_GEGLU, 0, 1, K_BF16},
-        {33, 1100, 40, 1, 1, K_GELU, 0, 0, K_F16},  {100, 530, 90, 2, 1, K_QUICK_GELU, 0, 0, K_F16},
-        {50, 1030, 70, 1, 1, K_GEGLU, 0, 0, K_F16}, {1100, 24, 40, 1, 1, K_IDENTITY, 1, 0, K_F16},
+        {1, 1, 1, 1, 1, K_IDENTITY, 0, 0, K_F32},
+        {1, 320, 77, 1, 1, K_SILU, 0, 0, K_F16},
+        {7, 17, 33, 1, 0, K_IDENTITY, 1, 3, K_F16},
+        {13, 33, 51, 3, 1, K_IDENTITY, 0, 0, K_F16},
+        {29, 40, 62, 2, 1, K_RELU, 1, 5, K_BF16},
+        {77, 64, 66, 1, 1, K_GEGLU, 0, 2, K_F16},
+        {12, 31, 80, 1, 1, K_GEGLU, 1, 0, K_F32},
+        {5, 20, 14, 1, 0, K_GEGLU, 0, 1, K_BF16},
+        {33, 1100, 40, 1, 1, K_GELU, 0, 0, K_F16},
+        {100, 530, 90, 2, 1, K_QUICK_GELU, 0, 0, K_F16},
+        {50, 1030, 70, 1, 1, K_GEGLU, 0, 0, K_F16},
+        {1100, 24, 40, 1, 1, K_IDENTITY, 1, 0, K_F16},
         {300, 48, 1000, 1, 0, K_IDENTITY, 0, 0, K_F32},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -71,18 +77,18 @@ END_TEST
 /* Halves that need care: subnormals, infinities, signed zero. */
 static void special_halves(bed *b)
 {
-    static const uint16_t halves[16] = {0x0000, 0x8000, 0x0001, 0x8001, 0x03ff, 0x0400, 0x7bff,
-                                        0xfbff, 0x3c00, 0xbc00, 0x3555, 0x0200, 0x8400, 0x7c00,
-                                        0xfc00, 0x2e66};
-    static const double   values[16] = {0, 0, 0x1p-24, -0x1p-24, 1023 * 0x1p-24, 0x1p-14, 65504,
-                                        -65504, 1, -1, 1365 * 0x1p-12, 0x1p-15, -0x1p-14,
-                                        INFINITY, -INFINITY, 1638 * 0x1p-14};
-    char                  why[K_WHY];
-    k_weight_desc         d = {.out = 16, .in = 1, .kh = 1, .kw = 1, .parts = 1};
+    static const uint16_t halves[16] = {0x0000, 0x8000, 0x0001, 0x8001, 0x03ff, 0x0400,
+                                        0x7bff, 0xfbff, 0x3c00, 0xbc00, 0x3555, 0x0200,
+                                        0x8400, 0x7c00, 0xfc00, 0x2e66};
+    static const double values[16] = {
+        0, 0,  0x1p-24,        -0x1p-24, 1023 * 0x1p-24, 0x1p-14,  65504,     -65504,
+        1, -1, 1365 * 0x1p-12, 0x1p-15,  -0x1p-14,       INFINITY, -INFINITY, 1638 * 0x1p-14};
+    char why[K_WHY];
+    k_weight_desc d = {.out = 16, .in = 1, .kh = 1, .kw = 1, .parts = 1};
     d.weight[0] = (k_array){halves, K_F16};
     k_weight *w = k_weight_new(b->device, &d, why);
-    k_tensor  x = bed_tensor(b, 1, 1, 1, 1, 0), y = bed_tensor(b, 1, 1, 1, 16, 0);
-    k_linear  o = {0};
+    k_tensor x = bed_tensor(b, 1, 1, 1, 1, 0), y = bed_tensor(b, 1, 1, 1, 16, 0);
+    k_linear o = {0};
     bed_at(x, 0)[0] = 1;
     BED_RUN(b, linear, y, x, w, &o);
     for (int i = 0; i < 16; i++)

@@ -7,8 +7,8 @@ START_TEST(test_known_answers)
 {
     static const struct {
         philox_words counter;
-        uint32_t     key[2];
-        uint32_t     answer[4];
+        uint32_t key[2];
+        uint32_t answer[4];
     } vectors[] = {
         {{{0, 0, 0, 0}}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
         {{{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}},
@@ -33,7 +33,7 @@ START_TEST(test_functions)
         worst_log = fmax(worst_log, fabs((double)philox_log(n) - exact) / fmax(1e-7, fabs(exact)));
     }
     for (uint32_t n = 0; n < 1u << 24; n += 997) {
-        float  c, s;
+        float c, s;
         double angle = 2 * 3.14159265358979324 * n * 0x1p-24;
         philox_cos_sin(n, &c, &s);
         worst_circle = fmax(worst_circle, fabs((double)c - cos(angle)));
@@ -48,7 +48,8 @@ END_TEST
 /* Bits that every backend must draw: seed 1, stream 2, the first of a latent. */
 START_TEST(test_pinned_bits)
 {
-    static const uint32_t bits[8] = {0xbedb93e6, 0xbe1039fd, 0x3fcfd47e, 0x3ed12a76, 0x3f006219, 0xbf245b03, 0x3fc3ce2a, 0x3f0c98b5};
+    static const uint32_t bits[8] = {0xbedb93e6, 0xbe1039fd, 0x3fcfd47e, 0x3ed12a76,
+                                     0x3f006219, 0xbf245b03, 0x3fc3ce2a, 0x3f0c98b5};
     for (uint64_t block = 0; block < 2; block++) {
         float normal[4];
         philox_normals(1, 2, block, normal);
@@ -60,9 +61,9 @@ END_TEST
 START_TEST(test_moments)
 {
     enum { SIDE = 128, C = 16, COUNT = SIDE * SIDE * C };
-    bed      b = bed_open("base", K_MEMORY_NORMAL, 2);
+    bed b = bed_open("base", K_MEMORY_NORMAL, 2);
     k_tensor y = bed_tensor(&b, 1, SIDE, SIDE, C, 0);
-    double   moment[5] = {0}, beside = 0, last = 0;
+    double moment[5] = {0}, beside = 0, last = 0;
     BED_RUN(&b, noise, y, 42, 7);
     ck_assert(!b.k->status);
     for (int i = 0; i < COUNT; i++) {
@@ -89,7 +90,7 @@ START_TEST(test_pure_function)
     enum { ROWS = 35, C = 21 };
     static float first[ROWS * C], now[ROWS * C];
     for (int threads = 1; threads <= 3; threads++) {
-        bed      b = bed_open("base", K_MEMORY_NORMAL, threads);
+        bed b = bed_open("base", K_MEMORY_NORMAL, threads);
         k_tensor y = bed_tensor(&b, 1, 5, 7, C, threads);
         K_CALL(b.k, noise, y, 0x123456789abcdefULL, 3);
         k_get(b.k, y, threads == 1 ? first : now);

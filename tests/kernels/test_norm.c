@@ -5,7 +5,7 @@ static void reference_group(const k_tensor x, int image, int groups, double eps,
                             const bed_weight *w, int act, double *to)
 {
     int64_t rows = (int64_t)x.h * x.w;
-    int     each = x.c / groups;
+    int each = x.c / groups;
     for (int g = 0; g < groups; g++) {
         double mean = 0, variance = 0, count = (double)rows * each;
         for (int64_t i = 0; i < rows * each; i++)
@@ -15,7 +15,7 @@ static void reference_group(const k_tensor x, int image, int groups, double eps,
             variance += v * v / count;
         }
         for (int64_t i = 0; i < rows * each; i++) {
-            int    c = g * each + (int)(i % each);
+            int c = g * each + (int)(i % each);
             double v = (double)bed_at(x, image * rows + i / each)[c] - mean;
             to[(image * rows + i / each) * x.c + c] =
                 bed_act(v / sqrt(variance + eps) * w->value[c] + w->bias[c], act);
@@ -24,16 +24,16 @@ static void reference_group(const k_tensor x, int image, int groups, double eps,
 }
 
 typedef struct norm_case {
-    int   n, h, w, c, groups, act, extra, dtype;
+    int n, h, w, c, groups, act, extra, dtype;
     float offset;
 } norm_case;
 
 static void run_group(bed *b, const norm_case *t)
 {
     bed_weight w = bed_weight_of(b, t->c, 1, 1, 1, 1, t->dtype);
-    k_tensor   x = bed_tensor(b, t->n, t->h, t->w, t->c, t->extra);
-    k_tensor   y = bed_tensor(b, t->n, t->h, t->w, t->c, t->extra);
-    double    *reference = calloc((size_t)k_rows(y) * (size_t)t->c, sizeof *reference);
+    k_tensor x = bed_tensor(b, t->n, t->h, t->w, t->c, t->extra);
+    k_tensor y = bed_tensor(b, t->n, t->h, t->w, t->c, t->extra);
+    double *reference = calloc((size_t)k_rows(y) * (size_t)t->c, sizeof *reference);
     for (int64_t r = 0; r < k_rows(x); r++)
         for (int c = 0; c < t->c; c++)
             bed_at(x, r)[c] += t->offset;
@@ -65,9 +65,9 @@ static void groups(bed *b)
 static void run_layer(bed *b, const norm_case *t)
 {
     bed_weight w = bed_weight_of(b, t->c, 1, 1, 1, 1, t->dtype);
-    k_tensor   x = bed_tensor(b, t->n, t->h, t->w, t->c, t->extra);
-    k_tensor   y = bed_tensor(b, t->n, t->h, t->w, t->c, t->extra);
-    double    *reference = calloc((size_t)k_rows(y) * (size_t)t->c, sizeof *reference);
+    k_tensor x = bed_tensor(b, t->n, t->h, t->w, t->c, t->extra);
+    k_tensor y = bed_tensor(b, t->n, t->h, t->w, t->c, t->extra);
+    double *reference = calloc((size_t)k_rows(y) * (size_t)t->c, sizeof *reference);
     for (int64_t r = 0; r < k_rows(x); r++) {
         k_tensor one = x;
         one.n = one.h = one.w = 1;
@@ -87,8 +87,10 @@ static void run_layer(bed *b, const norm_case *t)
 static void layers(bed *b)
 {
     static const norm_case cases[] = {
-        {1, 1, 1, 3, 1, 0, 0, K_F32, 0},    {2, 3, 7, 33, 1, 0, 3, K_F16, 0},
-        {1, 1, 77, 320, 1, 0, 0, K_F32, 0}, {1, 9, 9, 70, 1, 0, 2, K_BF16, 500},
+        {1, 1, 1, 3, 1, 0, 0, K_F32, 0},
+        {2, 3, 7, 33, 1, 0, 3, K_F16, 0},
+        {1, 1, 77, 320, 1, 0, 0, K_F32, 0},
+        {1, 9, 9, 70, 1, 0, 2, K_BF16, 500},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         run_layer(b, &cases[i]);
@@ -114,7 +116,7 @@ START_TEST(test_threads)
         bed b = bed_open("base", K_MEMORY_NORMAL, threads);
         bed_state = 7;
         bed_weight w = bed_weight_of(&b, 48, 1, 1, 1, 1, K_F32);
-        k_tensor   x = bed_tensor(&b, 1, 11, 13, 48, 0), y = bed_tensor(&b, 1, 11, 13, 48, 0);
+        k_tensor x = bed_tensor(&b, 1, 11, 13, 48, 0), y = bed_tensor(&b, 1, 11, 13, 48, 0);
         BED_RUN(&b, group_norm, y, x, w.w, 8, 1e-5f, K_SILU);
         float dense[11 * 13 * 48];
         k_get(b.k, y, dense);

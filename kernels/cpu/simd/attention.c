@@ -31,7 +31,7 @@ static float soften(const float *s, float *p, int rows, int row, int padded, flo
         best = vmax(best, vload(s + (j / NR * rows + row) * NR + j % NR));
     float high = vtop(best);
     float factor = high > *top ? vexp(vset(*top - high))[0] : 1.0f;
-    vf    total = *sum * factor;
+    vf total = *sum * factor;
     for (int j = 0; j < padded; j += VL) {
         vf e = vexp(vload(s + (j / NR * rows + row) * NR + j % NR) - high);
         total += e;
@@ -68,10 +68,10 @@ static void finish(const simd_head *h, const float *o, int rows, const vf *sum, 
 void SIMD(attend)(const simd_head *h, const float *q, int rows, int limit, float *const *y)
 {
     float *s = h->scratch, *p = s + MR * SIMD_KEYS, *o = p + MR * SIMD_KEYS;
-    int    width = round_up(h->d, NR), tk16 = round_up(h->tk, CHUNK);
-    int    end = limit > 0 && limit + rows - 1 < h->tk ? limit + rows - 1 : h->tk;
-    float  top[MR], factor[MR];
-    vf     sum[MR];
+    int width = round_up(h->d, NR), tk16 = round_up(h->tk, CHUNK);
+    int end = limit > 0 && limit + rows - 1 < h->tk ? limit + rows - 1 : h->tk;
+    float top[MR], factor[MR];
+    vf sum[MR];
     for (int i = 0; i < rows; i++) {
         top[i] = HIDDEN;
         sum[i] = vset(0);
@@ -90,8 +90,9 @@ void SIMD(attend)(const simd_head *h, const float *q, int rows, int limit, float
         if (moved && first)
             rescale(o, factor, rows, width);
         for (int j = 0; j < width; j += NR)
-            SIMD(tile)(rows, round_up(count, CHUNK) / CHUNK, p,
-                       h->values + (int64_t)j * tk16 + (int64_t)first * NR, o + j * rows, first > 0);
+            SIMD(tile)
+            (rows, round_up(count, CHUNK) / CHUNK, p,
+             h->values + (int64_t)j * tk16 + (int64_t)first * NR, o + j * rows, first > 0);
     }
     finish(h, o, rows, sum, y);
 }

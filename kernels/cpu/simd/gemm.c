@@ -61,7 +61,8 @@ void SIMD(tile)(int rows, int chunks, const float *a, const float *b, float *c, 
     }
 }
 
-/* ---- epilogues -------------------------------------------------------------------------------- */
+/* ---- epilogues --------------------------------------------------------------------------------
+ */
 
 INLINE void finish_rows(const float *c, int rows, const simd_out *o, const int act)
 {
@@ -69,7 +70,7 @@ INLINE void finish_rows(const float *c, int rows, const simd_out *o, const int a
     for (int i = 0; i < rows; i++, c += NR)
         for (int j = 0; j < o->cols; j += VL) {
             int n = o->cols - j;
-            vf  v = vload(c + j) + vload(o->bias + j);
+            vf v = vload(c + j) + vload(o->bias + j);
             if (n >= VL) {
                 if (has_row)
                     v += vload(o->row[i] + j);
@@ -112,8 +113,8 @@ void SIMD(epilogue_geglu)(const float *value, const float *gate, const float *ga
     for (int i = 0; i < rows; i++, value += NR, gate += NR)
         for (int j = 0; j < o->cols; j += VL) {
             int n = o->cols - j;
-            vf  g = vgelu(vload(gate + j) + vload(gate_bias + j));
-            vf  v = (vload(value + j) + vload(o->bias + j)) * g;
+            vf g = vgelu(vload(gate + j) + vload(gate_bias + j));
+            vf v = (vload(value + j) + vload(o->bias + j)) * g;
             if (o->residual[0])
                 v += n >= VL ? vload(o->residual[i] + j) : vload_n(o->residual[i] + j, n);
             if (n >= VL)

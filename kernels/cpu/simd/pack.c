@@ -7,7 +7,7 @@
 
 INLINE void widen_as(float *to, const void *from, int64_t n, const int dtype)
 {
-    size_t  size = dtype == K_F32 ? 4 : 2;
+    size_t size = dtype == K_F32 ? 4 : 2;
     int64_t i = 0;
     for (; i + VL <= n; i += VL)
         vstore(to + i, vwiden((const char *)from + (size_t)i * size, dtype));
@@ -38,7 +38,7 @@ INLINE void panel_of(char *to, const char *from, int64_t stride, int step, int k
         int depth = k - q < SQUARE ? k - q : SQUARE;
         for (int j = 0; j < cols; j++) {
             const char *row = from + ((int64_t)j * stride + (int64_t)q * step) * (int64_t)size;
-            char       *column = to + ((int64_t)q * NR + j) * (int64_t)size;
+            char *column = to + ((int64_t)q * NR + j) * (int64_t)size;
             for (int i = 0; i < depth; i++, column += NR * size, row += (size_t)step * size)
                 memcpy(column, row, size);
         }

@@ -56,7 +56,7 @@ void SIMD(layer_norm)(float *y, const float *x, const float *gamma, const float 
                       float eps)
 {
     int whole = n / VL * VL, rest = n - whole;
-    vf  sum = {0};
+    vf sum = {0};
     for (int j = 0; j < whole; j += VL)
         sum += vload(x + j);
     if (rest)

@@ -21,19 +21,19 @@ static inline int round_up(int n, int to)
 
 /* Where a finished micro-tile goes: y = act(c + bias + row + residual), `cols` columns. */
 typedef struct simd_out {
-    float       *y[MAX_MR];        /* each row's first column */
+    float *y[MAX_MR];              /* each row's first column */
     const float *row[MAX_MR];      /* added per row; all NULL: none */
     const float *residual[MAX_MR]; /* added per row; all NULL: none */
     const float *bias;             /* nr floats, zero padded; never NULL */
-    int          cols, act;
+    int cols, act;
 } simd_out;
 
 /* One head of attention, prepared: keys as panels [tk / nr][d16][nr], values as panels
  * [d / nr][tk16][nr], each zero padded (d16: d rounded up to CHUNK). */
 typedef struct simd_head {
     const float *keys, *values;
-    int          tk, d;
-    float       *scratch; /* simd_attend_scratch floats */
+    int tk, d;
+    float *scratch; /* simd_attend_scratch floats */
 } simd_head;
 
 enum {
@@ -43,7 +43,7 @@ enum {
 
 typedef struct simd {
     const char *name;
-    int         vl, mr, nr;
+    int vl, mr, nr;
 
     /* ---- matrices (gemm.c) ---- */
     /* c [rows][nr] (+)= a b over `chunks` chunks of 16 */

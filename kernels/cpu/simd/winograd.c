@@ -64,7 +64,7 @@ INLINE void weight_line(const int m, const vf *d, const int from, vf *t, const i
 INLINE void in_tile(const int m, const float *const *in, int channel, float *v, int64_t stride)
 {
     const int side = m + 2;
-    vf        d[6], half[36], t[6];
+    vf d[6], half[36], t[6];
 #pragma GCC unroll 6
     for (int x = 0; x < side; x++) {
 #pragma GCC unroll 6
@@ -93,7 +93,7 @@ void SIMD(wino_in)(int m, const float *const *in, float *v, int64_t stride)
 INLINE void out_tile(const int m, const float *c, int64_t stride, float *out)
 {
     const int side = m + 2;
-    vf        d[6], half[24], t[4];
+    vf d[6], half[24], t[4];
 #pragma GCC unroll 6
     for (int x = 0; x < side; x++) {
 #pragma GCC unroll 6
@@ -122,7 +122,7 @@ void SIMD(wino_out)(int m, const float *c, int64_t stride, float *out)
 INLINE void weight_tile(const int m, const float *taps, float *u, int64_t stride)
 {
     const int side = m + 2;
-    vf        d[3], half[18], t[6];
+    vf d[3], half[18], t[6];
 #pragma GCC unroll 3
     for (int x = 0; x < 3; x++) {
 #pragma GCC unroll 3
