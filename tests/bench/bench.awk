@@ -21,7 +21,7 @@ function bar(label, value, limit, known) {
         return
     }
     if (value > limit) missed++
-    printf "  %-58s %8.3f <= %-6g %s\n", label, value, limit, value > limit ? "MISSED" : "ok"
+    printf "  %-58s %8.3f <= %-6g %s\n", label, value, limit, (value > limit ? "MISSED" : "ok")
     summary = summary sprintf("%s%s %.2f", summary ? ", " : "", label, value)
 }
 
@@ -52,7 +52,7 @@ END {
                    cell(get("ours", s, w), scale), cell(get("low", s, w), scale), \
                    cell(get("torch", s, w), scale), cell(get("onnx", s, w), scale), \
                    cell(get("floor", s, w), scale), \
-                   peer && get("ours", s, w) ? sprintf("%10.2f", get("ours", s, w) / peer) : "         -"
+                   (peer && get("ours", s, w) ? sprintf("%10.2f", get("ours", s, w) / peer) : "         -")
         }
     }
     print "\nbars"
@@ -70,6 +70,6 @@ END {
     bar("load, warm, s", get("ours", size[count], "load") / 1000, 3, get("ours", size[count], "load"))
     bar("host beside the plugin, 512, ms", get("passthrough", 512, "host"), 1, get("passthrough", 512, "host"))
     printf "bench: %s: %s\n", summary, \
-           missed ? missed " BARS MISSED" : unknown ? total - unknown " bars held, " unknown " not measured" : "all bars held"
+           (missed ? missed " BARS MISSED" : unknown ? total - unknown " bars held, " unknown " not measured" : "all bars held")
     exit missed > 0
 }

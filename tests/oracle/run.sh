@@ -1,11 +1,12 @@
 #!/bin/sh
-# run.sh SEED [oracle.py options] - the oracle, from nothing: Python environment, probe, comparison.
+# run.sh [SEED [oracle.py options]] - the oracle, from nothing: Python, probe, comparison.
 #
 # ORACLE_PYTHON names a Python that has requirements.txt; else one is made in the cache folder.
 # BUILD is the build folder (build). XDG_CACHE_HOME moves the cache of checkpoints.
 set -eu
 seed=${1:-1}
 [ $# -gt 0 ] && shift
+export HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE=1 PYTHONWARNINGS=ignore TRANSFORMERS_VERBOSITY=error
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 build=${BUILD:-$root/build}
@@ -23,8 +24,5 @@ if [ -z "${ORACLE_PYTHON:-}" ]; then
 fi
 
 cd "$root"
-make --no-print-directory BUILD="$build" "$build/lib/libstreamdiffusion.a" "$build/lib/libkernels.a"
-${CC:-cc} -std=c11 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Werror -I. -Iplugin -fopenmp \
-    -o "$build/probe" tests/oracle/probe.c "$build/lib/libstreamdiffusion.a" "$build/lib/libkernels.a" \
-    -ldnnl -ljansson -lutf8proc -lm -lpthread
-exec "$ORACLE_PYTHON" tests/oracle/oracle.py "$build/probe" --seed "$seed" "$@"
+make --no-print-directory BUILD="$build" "$build/tests/oracle/probe"
+exec "$ORACLE_PYTHON" tests/oracle/oracle.py "$build/tests/oracle/probe" --seed "$seed" "$@"
