@@ -23,23 +23,28 @@ static bool same(const char *given, const char *name, size_t n)
     return true;
 }
 
-/* The property that `given` (n bytes) names exactly or as a unique prefix; NULL fills *err. */
+/* The property that `given` (n bytes) names exactly, as the singular of a list ("prompt"), or as a
+ * unique prefix; NULL fills *err. */
 static const schema_field *find(const schema_field *f, const char *given, size_t n, const place *at,
                                 schema_error *err)
 {
     const char *near[SCHEMA_FIELDS_MAX], *all[SCHEMA_FIELDS_MAX];
     char text[SEGMENT_MAX + 1], list[160] = "";
     int count = 0;
-    const schema_field *found = NULL;
+    const schema_field *found = NULL, *singular = NULL;
     for (int i = 0; i < f->count; i++) {
         const schema_field *p = &f->properties[i];
         if (strlen(p->name) < n || !same(given, p->name, n))
             continue;
         if (!p->name[n])
             return p;
+        if (p->type == SCOPE_LIST && !strcmp(p->name + n, "s"))
+            singular = p;
         found = p;
         near[count++] = p->name;
     }
+    if (singular && n > 0)
+        return singular;
     snprintf(text, sizeof text, "%.*s", (int)n, given);
     place here = {at, text, 0};
     if (count == 1 && n > 0)

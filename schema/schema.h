@@ -88,7 +88,7 @@ scope_kwargs *schema_bind(const schema *s, const json_t *values, uint64_t genera
 
 /* Store `text` as field `name` of `values`, typed by the schema: numbers, true/false, enum
  * members, JSON for lists and objects, dotted paths ("prompts.0.weight"). `name` may be a unique
- * prefix, with '-' for '_'. Range and type are checked here. */
+ * prefix, or the singular of a list ("prompt"), with '-' for '_'. Range and type are checked here. */
 int schema_flag(const schema *s, json_t *values, const char *name, const char *text,
                 schema_error *err);
 /* Flags grouped and ordered by ui.order, each with range, default and unit. */

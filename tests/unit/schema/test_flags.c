@@ -25,6 +25,7 @@ static const char text[] = SCOPE_JSON({
         "flags" : {"type" : "array", "default" : [], "items" : {"type" : "boolean"}},
         "tags" : {"type" : "array", "default" : [], "items" : {"type" : "string"}},
         "prompts" : {"$ref" : "base.json#/prompts"},
+        "prompt_interpolation_method" : {"$ref" : "base.json#/prompt_interpolation_method"},
         "lora" : {
             "type" : "object",
             "properties" : {
@@ -79,6 +80,9 @@ static const struct {
     {"on", "no", "on", "false"},
     {"num-inference-steps", "4", "num_inference_steps", "4"},
     {"num_inf", "4.0", "num_inference_steps", "4"},
+    {"prompt", "a cat", "prompts", "[{\"text\": \"a cat\", \"weight\": 1.0}]"},
+    {"tag", "a", "tags", "[\"a\"]"},
+    {"prompt_i", "slerp", "prompt_interpolation_method", "\"slerp\""},
     {"strength", ".6", "strength", "0.6"},
     {"strength", "1.", "strength", "1.0"},
     {"strength", "+5e-1", "strength", "0.5"},
