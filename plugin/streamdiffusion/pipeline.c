@@ -1,62 +1,16 @@
-/* pipeline.c - see pipeline.h.
+/* pipeline.c - see pipeline.h: plans and runs frames.
  *
- * pipeline_set compares what is asked for with what lies in the kept tensors and renews only what
- * differs; pipeline_frame reads those tensors and nothing else. One frame is written once, as
- * encode, denoise and decode: planning runs the same three.
+ * One frame is written once, as encode, denoise and decode; planning runs the same three. It reads
+ * the kept tensors that pipeline_set.c fills and nothing else.
  */
-#include "pipeline.h"
+#include "pipeline_state.h"
 
 #include "alloc.h"
 
 #include <stdlib.h>
 #include <time.h>
 
-enum stage { STAGE_TEXT, STAGE_ENCODE, STAGE_UNET, STAGE_DECODE, STAGE_FRAME, STAGES };
-
-/* Rows of the coefficient table: the first noising, then two a step. */
-enum { ROW_START = 0 };
-#define ROW_DENOISE(i) (1 + 2 * (i))
-#define ROW_RENOISE(i) (2 + 2 * (i)) /* towards step i + 1 */
-enum { INPUT_MAX = 8192 }; /* pixels of an input's longer side */
-enum { ROWS_MAX = 2 * SCHEDULER_MAX_STEPS };
-
-/* What a guidance-distilled model is told when guidance_scale is 0: diffusers' default for LCM. */
-static const double usual_guidance = 8;
-
-/* One text, ready for the UNet. */
-typedef struct text_state {
-    unet_text kv;  /* kept */
-    float *states; /* owned, host: what kv was made of */
-    int known;     /* states and kv hold a text */
-} text_state;
-
-struct pipeline {
-    const model *m; /* borrowed */
-    k_ctx *k;       /* owned */
-    prompts *prompts;
-    float *states; /* owned, host: the blend under way */
-    text_state wanted, unwanted;
-    k_tensor timestep, guidance; /* kept [1, 1, 1, 1]: what unet_time reads */
-
-    /* In force. */
-    int ready;         /* 0 until pipeline_set succeeds, and after any failure */
-    int width, height; /* planned for; 0: for none */
-    int from_text, tiny, fit, add_noise, guided;
-    double embedded_scale; /* guidance that the time rows hold; 0: none */
-    scheduler schedule;    /* whose timesteps the time rows hold */
-    uint64_t seed;         /* of the noise */
-    int drawn;             /* the noise is that of seed */
-    int timed;             /* the time rows are those of schedule and embedded_scale */
-    k_tensor time;         /* kept [steps, 1, 1, unet_time_channels] */
-    k_tensor noise;        /* kept [steps, h, w, channels]: E_i */
-    k_tensor coef;         /* kept [rows, 1, 1, 3] */
-
-    double ms[STAGES];
-    pipeline_counts counts;
-    char notice[192];
-};
-
-static double now_ms(void)
+double pipeline_now_ms(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -176,16 +130,16 @@ int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_err
     if (!p->from_text && (in->w > INPUT_MAX || in->h > INPUT_MAX))
         return scope_fail(err, SCOPE_EINVAL, "An input of %dx%d is too large; at most %d a side.",
                           (int)in->w, (int)in->h, INPUT_MAX);
-    double t0 = now_ms();
+    double t0 = pipeline_now_ms();
     k_release(k, 0);
     k_tensor x = latent_temp(p);
     k_image part = p->from_text ? (k_image){0} : window(p, in);
     start(p, x, &part);
-    double t1 = now_ms();
+    double t1 = pipeline_now_ms();
     denoise_all(p, x);
-    double t2 = now_ms();
+    double t2 = pipeline_now_ms();
     decode(p, p->tiny, out, x);
-    double t3 = now_ms();
+    double t3 = pipeline_now_ms();
     if (!p->from_text)
         p->ms[STAGE_ENCODE] = t1 - t0;
     p->ms[STAGE_UNET] = t2 - t1;
@@ -241,8 +195,7 @@ static const struct {
              {"preparing the autoencoder", 0.25, plan_coders},
              {"preparing the UNet", 0.35, plan_unet}};
 
-/* host: NULL on the frame thread */
-static int plan(pipeline *p, const scope_host *host, int width, int height, scope_error *err)
+int pipeline_plan(pipeline *p, const scope_host *host, int width, int height, scope_error *err)
 {
     int cancelled = 0;
     p->width = width;
@@ -263,191 +216,6 @@ static int plan(pipeline *p, const scope_host *host, int width, int height, scop
         return scope_fail(err, SCOPE_ECANCEL, "Loading was cancelled.");
     return scope_fail_field(err, SCOPE_ENOMEM, "width", "%dx%d cannot be prepared: %.130s", width,
                             height, p->k->where);
-}
-
-/* ---- settings ---------------------------------------------------------------------------------
- */
-
-/* Kept tensors of the wanted sizes; what was in one that changes is void. */
-static void resize(pipeline *p, int steps, int width, int height)
-{
-    k_ctx *k = p->k;
-    int h = height / 8, w = width / 8;
-    if (p->time.n != steps) {
-        k_drop(k, &p->time);
-        k_drop(k, &p->coef);
-        p->time = k_keep(k, K_F32, steps, 1, 1, unet_time_channels(p->m->unet));
-        p->coef = k_keep(k, K_F32, 2 * steps, 1, 1, 3);
-        p->timed = 0;
-    }
-    if (p->noise.n != steps || p->noise.h != h || p->noise.w != w) {
-        k_drop(k, &p->noise);
-        p->noise = k_keep(k, K_F32, steps, h, w, p->m->config.unet.in_channels);
-        p->drawn = 0;
-    }
-}
-
-/* Keys and values of a blend, if it is another than the one they hold. */
-static int set_text(pipeline *p, text_state *t, const prompt_blend *b, scope_error *err)
-{
-    k_ctx *k = p->k;
-    size_t size = prompts_size(p->prompts);
-    if (prompts_encode(p->prompts, b, p->states, err))
-        return -1;
-    if (prompts_notice(p->prompts)[0])
-        snprintf(p->notice, sizeof p->notice, "%s", prompts_notice(p->prompts));
-    if (t->known && !memcmp(t->states, p->states, size * sizeof *p->states))
-        return 0;
-    k_tensor states = k_temp(k, K_F32, 1, 1, TOKENIZER_LENGTH, clip_width(p->m->text));
-    k_put(k, states, p->states);
-    unet_text_set(k, p->m->unet, &t->kv, states);
-    k_release(k, 0);
-    memcpy(t->states, p->states, size * sizeof *p->states);
-    t->known = !k->status;
-    return 0;
-}
-
-static int set_texts(pipeline *p, const pipeline_settings *s, scope_error *err)
-{
-    double t0 = now_ms();
-    long before = prompts_encoded(p->prompts);
-    const prompt_blend unwanted = {.count = 1, .text = {s->negative_prompt}, .weight = {1}};
-    if (set_text(p, &p->wanted, &s->prompt, err) ||
-        (p->guided && set_text(p, &p->unwanted, &unwanted, err)))
-        return -1;
-    if (prompts_encoded(p->prompts) != before)
-        p->ms[STAGE_TEXT] = now_ms() - t0;
-    return 0;
-}
-
-static int same_timesteps(const scheduler *a, const scheduler *b)
-{
-    for (int i = 0; i < a->count && i < b->count; i++) {
-        if (a->step[i].timestep != b->step[i].timestep)
-            return 0;
-    }
-    return a->count == b->count;
-}
-
-static void set_time(pipeline *p, const scheduler *schedule, double embedded_scale)
-{
-    k_ctx *k = p->k;
-    int known =
-        p->timed && p->embedded_scale == embedded_scale && same_timesteps(&p->schedule, schedule);
-    p->schedule = *schedule;
-    p->embedded_scale = embedded_scale;
-    p->timed = 1;
-    for (int i = 0; i < schedule->count && !known; i++) {
-        float t = (float)schedule->step[i].timestep, w = (float)(1000 * (embedded_scale - 1));
-        k_put(k, p->timestep, &t);
-        if (p->guidance.dtype)
-            k_put(k, p->guidance, &w);
-        unet_time(k, p->m->unet, net_image(p->time, i), p->timestep, p->guidance, NULL);
-    }
-}
-
-static void set_noise(pipeline *p, uint64_t seed)
-{
-    if (p->drawn && p->seed == seed)
-        return;
-    p->seed = seed;
-    p->drawn = 1;
-    p->counts.noises++;
-    for (int i = 0; i < p->noise.n; i++)
-        K_CALL(p->k, noise, net_image(p->noise, i), seed, (uint32_t)i);
-}
-
-/* The autoencoder's scale is folded into the first and the last row, guidance into the steps. */
-static void set_coefficients(pipeline *p, double guidance)
-{
-    float row[ROWS_MAX][3] = {{0}};
-    double scale = p->tiny ? p->m->config.taesd.scaling_factor : p->m->config.vae.scaling_factor;
-    double g = p->guided ? guidance : 1;
-    const scheduler *s = &p->schedule;
-    row[ROW_START][0] = p->from_text ? 1 : (float)(s->step[0].noise[0] * scale);
-    row[ROW_START][1] = s->step[0].noise[1];
-    for (int i = 0; i < s->count; i++) {
-        const float *d = s->step[i].denoise;
-        int last = i == s->count - 1;
-        double by = last ? 1 / scale : 1;
-        row[ROW_DENOISE(i)][0] = (float)(d[0] * by);
-        row[ROW_DENOISE(i)][1] = (float)(d[1] * g * by);
-        row[ROW_DENOISE(i)][2] = (float)(d[1] * (1 - g) * by);
-        if (!last)
-            memcpy(row[ROW_RENOISE(i)], s->step[i + 1].noise, 2 * sizeof(float));
-    }
-    k_put(p->k, p->coef, row);
-}
-
-static void choose_coder(pipeline *p, int use_taesd)
-{
-    const model *m = p->m;
-    p->tiny = use_taesd ? m->taesd != NULL : m->vae == NULL;
-    if (use_taesd && !p->tiny)
-        snprintf(p->notice, sizeof p->notice,
-                 "The model's folder has no TAESD, so its own, slower autoencoder is used; "
-                 "huggingface-cli download madebyollin/taesd --local-dir <folder>/taesd adds one.");
-    else if (!use_taesd && p->tiny)
-        snprintf(p->notice, sizeof p->notice,
-                 "The model's folder has no vae, so TAESD is used although use_taesd is off.");
-}
-
-static int check_size(int width, int height, scope_error *err)
-{
-    int wrong = width % 8 || width < 8 ? width : height % 8 || height < 8 ? height : 0;
-    if (!wrong)
-        return 0;
-    return scope_fail_field(err, SCOPE_EINVAL, wrong == width ? "width" : "height",
-                            "%d is not a multiple of 8; use %d.", wrong,
-                            wrong < 8 ? 8 : (wrong + 4) / 8 * 8);
-}
-
-static int set(pipeline *p, const scope_host *host, const pipeline_settings *s, scope_error *err)
-{
-    const unet_config *c = &p->m->config.unet;
-    scheduler schedule;
-    if (!p->ready)
-        p->k->status = 0; /* a new attempt */
-    p->ready = 0;
-    p->notice[0] = 0;
-    if (check_size(s->width, s->height, err) ||
-        scheduler_plan(&schedule, &p->m->config.scheduler, s->steps,
-                       s->from_text ? 1.0 : s->strength, s->index, s->index_count, err))
-        return -1;
-    double embedded = 0;
-    if (c->time_cond_proj_dim)
-        embedded = s->guidance_scale > 0 ? s->guidance_scale : usual_guidance;
-    p->guided = !embedded && s->guidance_scale > 1;
-    p->from_text = s->from_text;
-    p->fit = s->fit;
-    p->add_noise = s->do_add_noise;
-    choose_coder(p, s->use_taesd);
-    resize(p, schedule.count, s->width, s->height);
-    if ((s->width != p->width || s->height != p->height) && plan(p, host, s->width, s->height, err))
-        return -1;
-    k_release(p->k, 0);
-    if (set_texts(p, s, err))
-        return -1;
-    set_time(p, &schedule, embedded);
-    set_noise(p, s->seed);
-    set_coefficients(p, s->guidance_scale);
-    if (p->k->status) {
-        p->timed = p->drawn = p->wanted.known = p->unwanted.known = 0;
-        p->width = p->height = 0;
-        return scope_fail(err, SCOPE_ENOMEM, "The settings cannot be used: %.140s", p->k->where);
-    }
-    p->ready = 1;
-    return 0;
-}
-
-int pipeline_set(pipeline *p, const pipeline_settings *s, scope_error *err)
-{
-    return set(p, NULL, s, err);
-}
-
-int pipeline_load(pipeline *p, const scope_host *host, const pipeline_settings *s, scope_error *err)
-{
-    return set(p, host, s, err);
 }
 
 /* ---- life -------------------------------------------------------------------------------------
