@@ -108,7 +108,7 @@ static const struct {
     {"prompts.0.weight", "0.5", "prompts", "[{\"text\": \"\", \"weight\": 0.5}]"},
     {"prompts.1", "b", "prompts",
      "[{\"text\": \"\", \"weight\": 1.0}, {\"text\": \"b\", \"weight\": 1.0}]"},
-    {"pr.1.te", "b", "prompts",
+    {"prompt.1.te", "b", "prompts",
      "[{\"text\": \"\", \"weight\": 1.0}, {\"text\": \"b\", \"weight\": 1.0}]"},
     {"t-i.0", "5", "t_index_list", "[5]"},
     {"lora", "x.safetensors", "lora",
