@@ -78,7 +78,7 @@ $(PLUGIN_SO): $(call LIB,streamdiffusion) $(call LIB,kernels)
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
 	@$(CC) $(SAN) -shared -fopenmp -Wl,--no-undefined -Wl,--whole-archive $(call LIB,streamdiffusion) \
-	  -Wl,--no-whole-archive -Wl,--exclude-libs,ALL -Wl,-Bsymbolic -o $@ $(LINK_streamdiffusion)
+	  -Wl,--no-whole-archive -Wl,-Bsymbolic -o $@ $(LINK_streamdiffusion)
 
 # Examples see nothing but the public headers, as a plugin author does.
 define example_rule
