@@ -135,9 +135,7 @@ static bool say_growth(const judge *j, const holdings *h, int rounds, const char
 
 static bool leaks_by_instance(judge *j)
 {
-    /* The C library keeps up to seven freed blocks of a size and counts them as taken, so that
-     * a stock is only worth taking after more rounds than that; a slow plugin is let off. */
-    enum { WARM = 10, ROUNDS = 6 };
+    enum { WARM = 4, ROUNDS = 6 };
     bool slow = j->init_ms > SLOW_MS / 10;
     int rounds = slow ? 2 : ROUNDS;
     holdings h[ROUNDS + 1];
@@ -155,6 +153,7 @@ static bool leaks_by_instance(judge *j)
         if (i >= 0)
             h[i] = take_stock();
     }
+    /* Two rounds cannot tell a small cache that settles from a leak. */
     if (slow && h[rounds].bytes - h[0].bytes < SMALL_BYTES)
         h[rounds].bytes = h[0].bytes;
     return say_growth(j, h, rounds, "an instance", 1);

@@ -253,8 +253,9 @@ registry *registry_scan(const char *extra_dir)
 registry *registry_scan_file(const char *path)
 {
     registry *r = new_registry();
-    GPtrArray *one = g_ptr_array_new();
-    g_ptr_array_add(one, (char *)path);
+    GPtrArray *one = g_ptr_array_new_with_free_func(g_free);
+    g_ptr_array_add(one,
+                    g_canonicalize_filename(path, NULL)); /* a bare name would be searched for */
     scan(r, one);
     refuse_duplicates(r);
     g_ptr_array_unref(one);
