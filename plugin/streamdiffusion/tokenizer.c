@@ -98,8 +98,7 @@ int tokenizer_encode(const tokenizer *t, const char *text, int32_t ids[TOKENIZER
 {
     char *clean = text_repair(text, strlen(text));
     size_t n = clean ? strlen(clean) : 0;
-    /* NFC may lengthen text: at most threefold in UTF-8 (Unicode TR15, 9.6); lower case by half */
-    writer w = {t, n < SIZE_MAX / 64 ? bpe_work_new(5 * n) : NULL, ids + 1, 0};
+    writer w = {t, n < SIZE_MAX / 64 ? bpe_work_new(TEXT_GROWTH * n) : NULL, ids + 1, 0};
     int rc = clean && w.work ? cut(&w, clean, n, 0) : -1;
     free(clean);
     bpe_work_free(w.work);

@@ -87,28 +87,49 @@ static size_t put_lower(char *out, utf8proc_int32_t c)
     return (size_t)utf8proc_encode_char(utf8proc_tolower(c), (utf8proc_uint8_t *)out);
 }
 
-char *text_normalise(const char *text, size_t n)
+typedef struct normal {
+    char *out; /* room enough */
+    size_t n;
+    int space; /* the last character was one */
+} normal;
+
+static int append(normal *t, const char *part, size_t n)
 {
     utf8proc_uint8_t *nfc = NULL;
-    utf8proc_ssize_t length = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)n,
+    utf8proc_ssize_t length = utf8proc_map((const utf8proc_uint8_t *)part, (utf8proc_ssize_t)n,
                                            &nfc, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    /* lower case grows a character from 2 bytes to at most 3 */
-    char *out = length >= 0 ? sd_malloc(2 * (size_t)length + 1) : NULL;
-    size_t to = 0;
-    int space = 0;
-    for (utf8proc_ssize_t at = 0; out && at < length;) {
+    for (utf8proc_ssize_t at = 0; at < length;) {
         utf8proc_int32_t c;
         at += utf8proc_iterate(nfc + at, length - at, &c);
         if (!is_space(c))
-            to += put_lower(out + to, c);
-        else if (!space)
-            out[to++] = ' ';
-        space = is_space(c);
+            t->n += put_lower(t->out + t->n, c);
+        else if (!t->space)
+            t->out[t->n++] = ' ';
+        t->space = is_space(c);
     }
-    if (out)
-        out[to] = '\0';
     free(nfc);
-    return out;
+    return length < 0 ? -1 : 0;
+}
+
+char *text_normalise(const char *text, size_t n)
+{
+    /* utf8proc 2.8 swallows U+11A7 behind a Hangul syllable, as if it were a final consonant. It
+     * composes with nothing, so parts that begin with it have the same normal form. */
+    static const char odd[] = "\xe1\x86\xa7";
+    normal t = {n < (size_t)-1 / 8 ? sd_malloc(TEXT_GROWTH * n + 1) : NULL, 0, 0};
+    int rc = t.out ? 0 : -1;
+    for (size_t from = 0; from < n && !rc;) {
+        const char *next = memmem(text + from + 1, n - from - 1, odd, sizeof odd - 1);
+        size_t end = next ? (size_t)(next - text) : n;
+        rc = append(&t, text + from, end - from);
+        from = end;
+    }
+    if (rc) {
+        free(t.out);
+        return NULL;
+    }
+    t.out[t.n] = '\0';
+    return t.out;
 }
 
 /* ---- words --------------------------------------------------------------------------------- */

@@ -11,6 +11,10 @@
 /* Valid UTF-8 of any bytes: each maximal ill-formed part becomes U+FFFD, as the Unicode Standard
  * (3.9, table 3-8) recommends. Owned by the caller; NULL when out of memory. */
 char *text_repair(const char *bytes, size_t n);
+/* Normalised UTF-8 is at most this many times as long: NFC makes it three times (Unicode
+ * TR15, 9.6), lower case one and a half. */
+enum { TEXT_GROWTH = 5 };
+
 /* NFC, then white space runs to one space, then lower case. n bytes of valid UTF-8; owned by the
  * caller; NULL when out of memory. */
 char *text_normalise(const char *text, size_t n);

@@ -22,7 +22,7 @@ don't we're I'll they've he'd I'm IT'S WE'LL rock'n'roll ' '' 's 't'm 4k 8K 1gir
 best (quality:1.2) [x] {y} --ar 16:9 C++ #tag @user http://a.org/b?c=d&e=f naïve café Ångström straße
 İstanbul ISPARTA ığdır ΣΊΣΥΦΟΣ ὈΔΥΣΣΕΎΣ ǅ Ŀ ŉ ſ ẞ ﬁ ﬀ snake_case CamelCase ... !!! ?! — – “quoted” ‘single’ don’t
 ½ ² Ⅷ ⑳ ٣ ५ 三 한국어 텍스트 日本語 カタカナ ひらがな 中文字符 العَرَبِيَّة עִבְרִית हिन्दी ไทย ქართული МОСКВА Ёлка
-👩‍👩‍👧‍👦 👍🏽 🇩🇪🇫🇷 1️⃣ ❤️ 🏳️‍🌈 🎨 e\u0301 A\u030a o\u0308\u0304 \u1100\u1161\u11a8 \u212b \u2126 \u0345 \u0387
+👩‍👩‍👧‍👦 👍🏽 🇩🇪🇫🇷 1️⃣ ❤️ 🏳️‍🌈 🎨 e\u0301 A\u030a o\u0308\u0304 \u1100\u1161\u11a8 \uc73c\u11a7\u1178 \u212b \u2126 \u0345 \u0387
 \u0958 \u0344 \ufb1d \uf900 \U0002f800 \u200d \u200b \ufeff \ufffd \uffff \U0010ffff \x01 \x1b[0m \x7f""".split(" ")
 WORDS = [w for group in WORDS for w in group.split("\n") if w]
 MARKS = ["<|startoftext|>", "<|endoftext|>", "<|ENDOFTEXT|>", "<|StartOfText|>", "<|endoftext", "|>", "<|", "!", "!!"]
