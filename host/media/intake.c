@@ -111,6 +111,15 @@ void intake_stop(intake *f)
     g_atomic_int_set(&f->y4m.stop, 1);
 }
 
+/* Does it begin and end as its name says? Bytes after the end are not unusual. */
+static bool is_picture(const char *path, const char *data, gsize size)
+{
+    static const char png[] = "\x89PNG\r\n\x1a\n", iend[] = "IEND\xae\x42\x60\x82";
+    if (strcmp(picture_type(path), "image/png"))
+        return size > 4 && !memcmp(data, "\xff\xd8", 2);
+    return size > 16 && !memcmp(data, png, 8) && memmem(data, size, iend, 8);
+}
+
 /* 1, 0 at the end, negative when the file cannot be read. */
 static int next_picture(intake *f, GstBuffer **out, scope_error *err)
 {
@@ -128,6 +137,11 @@ static int next_picture(intake *f, GstBuffer **out, scope_error *err)
     if (size == 0) {
         g_free(data);
         return error_set(err, SCOPE_EIO, "", "cannot read '%s': it is empty", path);
+    }
+    if (!is_picture(path, data, size)) { /* libpng would talk on stderr */
+        g_free(data);
+        return error_set(err, SCOPE_EIO, "", "cannot read '%s': it is no %s picture, or cut off",
+                         path, picture_type(path) + strlen("image/"));
     }
     GstBuffer *b = gst_buffer_new_wrapped(data, size);
     guint64 second = GST_SECOND * (guint64)f->fps_d, rate = (guint64)f->fps_n;

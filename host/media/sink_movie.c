@@ -14,8 +14,9 @@
 #include <gst/app/gstappsrc.h>
 #include <gst/video/video.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
-enum { RAW_FRAMES = 3, WAIT_MS = 5 };
+enum { RAW_FRAMES = 3, WAIT_MS = 5, DISK_FULL_BYTES = 64 * 1024 };
 
 typedef struct movie_state {
     GstElement *pipeline; /* owned, as are the others */
@@ -113,6 +114,18 @@ static int movie_begin(sink *s, const scope_video *first, scope_error *err)
     return 0;
 }
 
+/* Is there an error on the bus? Some muxers do not tell that it was the disk. */
+static bool failed(sink *s, scope_error *err)
+{
+    movie_state *m = s->state;
+    struct statvfs disk;
+    if (!media_bus_failed(m->bus, "write", s->path, err))
+        return false;
+    if (!fstatvfs(s->fd, &disk) && disk.f_bavail * disk.f_frsize < DISK_FULL_BYTES)
+        error_set(err, SCOPE_EIO, "", "cannot write '%s': the disk is full", s->path);
+    return true;
+}
+
 static int movie_write(sink *s, frame *f, scope_error *err)
 {
     movie_state *m = s->state;
@@ -126,7 +139,7 @@ static int movie_write(sink *s, frame *f, scope_error *err)
         GST_BUFFER_DURATION(b) = (GstClockTime)f->duration_us * 1000;
     gst_app_src_push_buffer(m->video, b);
     for (;;) {
-        if (media_bus_failed(m->bus, "write", s->path, err))
+        if (failed(s, err))
             return SCOPE_EIO;
         if (gst_app_src_get_current_level_buffers(m->video) < RAW_FRAMES)
             return 0;
@@ -185,11 +198,11 @@ static int movie_finish(sink *s, scope_error *err)
             gst_bus_post(m->bus, message);
         else
             gst_message_unref(message);
-        if (!ended && media_bus_failed(m->bus, "write", s->path, err))
+        if (!ended && failed(s, err))
             return SCOPE_EIO;
         if (ended) {
             gst_element_set_state(m->pipeline, GST_STATE_NULL); /* filesink's last write */
-            return media_bus_failed(m->bus, "write", s->path, err) ? SCOPE_EIO : 0;
+            return failed(s, err) ? SCOPE_EIO : 0;
         }
     }
 }
