@@ -143,6 +143,17 @@ def train_autoencoder(pictures, seed, steps):
     return vae.eval()
 
 
+@torch.no_grad()
+def latent_bank(vae, pictures, rng):
+    """Pairs of latents, crops before and after a style: [(words, before, after)]."""
+    sets = [()] * 6 + [(w,) for w in sorted(STYLES)] * 2 + [tuple(rng.sample(sorted(STYLES), 2)) for _ in range(16)]
+    bank = []
+    for words in sets:
+        x = crops(pictures, rng, 64)
+        bank.append((words, vae.encode(2 * x - 1).latents, vae.encode(2 * styled(x, words) - 1).latents))
+    return bank
+
+
 def train_unet(vae, tokenizer, text, pictures, seed, steps):
     """From a noisy picture and a prompt to the picture in the prompt's colours (v-prediction).
 
@@ -150,27 +161,28 @@ def train_unet(vae, tokenizer, text, pictures, seed, steps):
     """
     unet, rng = UNet2DConditionModel(**UNET), random.Random(seed + 1)
     checkpoints.fill(unet, seed, "unet")
+    for p in (*unet.parameters(), *text.parameters()):
+        p.requires_grad_(True)
     unet.train(), text.train()
     noise = torch.Generator().manual_seed(seed)
     beta = torch.linspace(0.00085 ** 0.5, 0.012 ** 0.5, 1000).square()
     abar = torch.cumprod(1 - beta, 0)
+    bank = latent_bank(vae, pictures, rng)
 
     def loss_of(_):
         source, target, prompts = [], [], []
-        for _ in range(6):
-            words, x = some_words(rng), crops(pictures, rng, 4)
-            y = styled(x, words)
-            source.append(y if rng.random() < 0.5 else x)
-            target.append(y)
-            prompts += [prompt_for(words, rng)] * len(x)
-        with torch.no_grad():
-            z = vae.encode(2 * torch.cat(source) - 1).latents
-            want = vae.encode(2 * torch.cat(target) - 1).latents
+        for words, before, after in rng.sample(bank, 8):
+            pick = rng.sample(range(len(before)), 4)
+            source.append((after if rng.random() < 0.5 else before)[pick])
+            target.append(after[pick])
+            prompts.append(prompt_for(words, rng))
+        z, want = torch.cat(source), torch.cat(target)
         t = torch.randint(19, 1000, (len(z),), generator=noise)
         a, s = (v[t].sqrt()[:, None, None, None] for v in (abar, 1 - abar))
         x = a * z + s * torch.randn(z.shape, generator=noise)
         ids = tokenizer(prompts, padding="max_length", max_length=77, truncation=True).input_ids
-        v = unet(x, t, text(torch.tensor(ids)).last_hidden_state).sample
+        states = text(torch.tensor(ids)).last_hidden_state.repeat_interleave(4, 0)
+        v = unet(x, t, states).sample
         return F.mse_loss(a * x - s * v, want)
 
     descend([*unet.parameters(), *text.parameters()], steps, 2e-3, loss_of)
@@ -200,7 +212,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("folder", type=pathlib.Path)
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--steps", type=int, default=1500, help="of each of the two trainings")
+    p.add_argument("--steps", type=int, default=700, help="of each of the two trainings")
     args = p.parse_args()
     torch.manual_seed(args.seed)
     pictures = [*photographs()]

@@ -6,6 +6,7 @@ Ends with one summary line; the status is 1 when a bar is missed. See README.md.
 """
 
 import argparse
+import ctypes
 import gc
 import os
 import pathlib
@@ -62,12 +63,19 @@ def psnr(ours, theirs):
     return float(min(-10 * np.log10(max(np.mean((ours - theirs) ** 2), 1e-20)), 200.0))
 
 
+def release(ref, *names):
+    """Drop networks and give their memory back to the system: ours needs it next."""
+    ref.drop(*names)
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
 def check_text(report, name, ref, probe):
     ids = [ref.ids(p) for p in cases.PROMPTS]
     for i, one in enumerate(ids):
         probe.ask("text", f"text{i}", ids=probe.give(f"ids{i}", np.array(one, np.int32)))
     theirs = [ref.embed_ids(one).numpy() for one in ids]
-    ref.drop("text_encoder")
+    release(ref, "text_encoder")
     probe.run()
     ours = np.concatenate([probe.get(f"text{i}")[0] for i in range(len(ids))])
     report.error(name, "text embeddings", ours, np.concatenate(theirs), kind="text")
@@ -85,8 +93,7 @@ def check_unet(report, name, ref, probe, shapes, seed):
         extra = dict(guidance=g) if cond is not None else {}
         probe.ask("unet", f"unet{i}", x=probe.give(f"x{i}", cases.nhwc(x)), timestep=t, taps=True,
                   states=probe.give(f"states{i}", states.numpy()), **extra)
-    ref.drop("unet")
-    gc.collect()
+    release(ref, "unet")
     probe.run()
     for i, (label, y, taps) in enumerate(runs):
         report.error(name, label, probe.get(f"unet{i}"), y, kind="unet")
@@ -126,7 +133,7 @@ def check_autoencoder(report, name, ref, probe, sizes, seed, tiny):
         runs.append((f"{h}x{w}", cases.nhwc(y), cases.nhwc(back)))
         probe.ask("code", f"encode{i}", x=probe.give(f"p{i}", cases.nhwc(x)), tiny=tiny, encode=True)
         probe.ask("code", f"decode{i}", x=probe.give(f"z{i}", cases.nhwc(z)), tiny=tiny, encode=False)
-    ref.drop("vae", "taesd")
+    release(ref, "vae", "taesd")
     probe.run()
     for i, (size, y, back) in enumerate(runs):
         report.error(name, f"{kind} encode {size}", probe.get(f"encode{i}"), y, kind=kind)
@@ -192,8 +199,7 @@ def check_frames(report, name, ref, probe, frames, seed):
         if image is not None:
             command["image"] = probe.give(f"image{i}", image)
         probe.ask("frame", f"frame{i}", **command)
-    ref.drop()
-    gc.collect()
+    release(ref)
     probe.run()
     for i, (label, _) in enumerate(frames.items()):
         value = psnr(probe.get(f"frame{i}")[0], theirs[i])

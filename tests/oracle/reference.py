@@ -12,7 +12,13 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, UNet2DConditionModel
 from diffusers.schedulers import scheduling_lcm
+from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+for quiet in (diffusers_logging, transformers_logging):
+    quiet.set_verbosity_error()
+    quiet.disable_progress_bar()
 
 
 class Model:
