@@ -61,7 +61,9 @@ void cpu_conv(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, const k_conv 
         .act = o->act,
     };
     int m = winograd_tile(cpu_of(k), &p);
-    if (m)
+    if (cpu_of(k)->library)
+        cpu_library(k, &p);
+    else if (m)
         cpu_winograd(k, &p, m);
     else
         cpu_gemm(k, &p);

@@ -18,11 +18,12 @@ typedef struct cpu_device {
     k_device base;
     const simd *simd; /* the widest table that this processor can run */
     int threads;
-    int memory;           /* k_memory */
-    _Atomic size_t bytes; /* of prepared weights */
-    pthread_mutex_t lock; /* guards what follows, and building of forms */
-    k_weight *weights;    /* all of them, by their `next` */
-    uint64_t contexts;    /* a bit for each open context */
+    int memory;                  /* k_memory */
+    struct dnnl_engine *library; /* owned; NULL: products run on our own loops */
+    _Atomic size_t bytes;        /* of prepared weights */
+    pthread_mutex_t lock;        /* guards what follows, and building of forms */
+    k_weight *weights;           /* all of them, by their `next` */
+    uint64_t contexts;           /* a bit for each open context */
 } cpu_device;
 
 typedef struct cpu_ctx {
@@ -77,6 +78,7 @@ typedef struct cpu_form {
 struct k_weight {
     k_weight_desc desc;
     cpu_form forms[CPU_FORMS];
+    struct cpu_library *library; /* owned; NULL unless the device has one */
     k_weight *next;
 };
 
@@ -124,6 +126,17 @@ typedef struct cpu_product {
 void cpu_gemm(k_ctx *k, const cpu_product *p);
 /* The same for 3 x 3 filters of stride 1; m: outputs a side of a tile, 2 or 4. */
 void cpu_winograd(k_ctx *k, const cpu_product *p, int m);
+
+/* ---- the same through oneDNN (library.c) ---------------------------------------------------- */
+
+/* Fails for a shape that this context has not planned. */
+void cpu_library(k_ctx *k, const cpu_product *p);
+
+/* What a weight keeps for it. The callers of free and release hold the lock. */
+struct cpu_library *cpu_library_new(void);
+void cpu_library_free(cpu_device *d, struct cpu_library *l);
+/* Forget what plans of the context asked for: all of it, or what the newest did not repeat. */
+void cpu_library_release(cpu_device *d, struct cpu_library *l, uint64_t bit, int all);
 
 /* The 64-byte pieces that a source pixel is made of; NULL outside of the picture. */
 const float *cpu_pixel(const cpu_source *s, int64_t image, int y, int x);

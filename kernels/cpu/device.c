@@ -1,5 +1,6 @@
 /* device.c - the processor: which inner loops it can run, its memory, its contexts and scratch. */
 #include "cpu.h"
+#include "onednn.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,6 +71,18 @@ static const simd *choose(void)
     return name && *name ? NULL : tables[count - 1];
 }
 
+/* 1: products run through oneDNN, as they do where our own loops have no fast table. SCOPE_CPU
+ * says otherwise, and who names a table means our own. */
+static int wants_library(const simd *table)
+{
+    const char *name = getenv("SCOPE_CPU"), *isa = getenv("SCOPE_ISA");
+    if (name && !strcmp(name, "onednn"))
+        return 1;
+    if (name && !strcmp(name, "own"))
+        return 0;
+    return name && *name ? -1 : table == &simd_base && !(isa && *isa);
+}
+
 k_device *cpu_device_open(const k_device_options *options, char why[K_WHY])
 {
     long online = sysconf(_SC_NPROCESSORS_ONLN);
@@ -84,7 +97,17 @@ k_device *cpu_device_open(const k_device_options *options, char why[K_WHY])
                  MAX_THREADS);
         return NULL;
     }
+    int library = wants_library(table);
+    if (library < 0) {
+        snprintf(why, K_WHY, "SCOPE_CPU=%s names no way to multiply; use \"own\" or \"onednn\".",
+                 getenv("SCOPE_CPU"));
+        return NULL;
+    }
     cpu_device *d = calloc(1, sizeof *d);
+    if (d && library && !(d->library = onednn_open())) {
+        free(d);
+        d = NULL;
+    }
     if (!d) {
         snprintf(why, K_WHY, "There is not enough memory to open device \"cpu\".");
         return NULL;
@@ -103,6 +126,7 @@ void cpu_device_close(k_device *device)
 {
     cpu_device *d = (cpu_device *)device;
     pthread_mutex_destroy(&d->lock);
+    onednn_close(d->library);
     free(d);
 }
 

@@ -37,5 +37,8 @@ void cpu_linear(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, const k_lin
         .residual = o->residual,
         .act = o->act,
     };
-    cpu_gemm(k, &p);
+    if (cpu_of(k)->library)
+        cpu_library(k, &p);
+    else
+        cpu_gemm(k, &p);
 }

@@ -13,6 +13,10 @@ k_weight *cpu_weight_new(k_device *device, const k_weight_desc *desc, char why[K
 {
     cpu_device *d = (cpu_device *)device;
     k_weight *w = calloc(1, sizeof *w);
+    if (w && d->library && !(w->library = cpu_library_new())) {
+        free(w);
+        w = NULL;
+    }
     if (!w) {
         snprintf(why, K_WHY, "There is not enough memory for one more weight.");
         return NULL;
@@ -45,6 +49,8 @@ void cpu_weight_free(k_device *device, k_weight *weight)
     *at = weight->next;
     for (int i = 0; i < CPU_FORMS; i++)
         form_free(d, &weight->forms[i]);
+    if (weight->library)
+        cpu_library_free(d, weight->library);
     pthread_mutex_unlock(&d->lock);
     free(weight);
 }
@@ -72,6 +78,8 @@ void cpu_weights_release(k_ctx *k, int all)
             if (!f->users && (f->data || f->bias))
                 form_free(d, f);
         }
+        if (drop && w->library)
+            cpu_library_release(d, w->library, bit, all);
     }
     pthread_mutex_unlock(&d->lock);
 }
