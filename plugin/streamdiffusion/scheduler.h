@@ -13,20 +13,20 @@ enum prediction { PREDICT_EPSILON = 1, PREDICT_V, PREDICT_SAMPLE };
 
 /* From scheduler_config.json. */
 typedef struct scheduler_config {
-    double beta_start, beta_end;    /* 0.00085, 0.012 */
-    int    scaled_linear;           /* else linear */
-    int    train_timesteps;         /* 1000 */
-    int    prediction;              /* enum prediction */
-    int    original_steps;          /* LCM: 50 */
-    double timestep_scaling;        /* LCM: 10 */
-    int    zero_terminal_snr;       /* rescale_betas_zero_snr: the last timestep is pure noise */
+    double beta_start, beta_end; /* 0.00085, 0.012 */
+    int scaled_linear;           /* else linear */
+    int train_timesteps;         /* 1000 */
+    int prediction;              /* enum prediction */
+    int original_steps;          /* LCM: 50 */
+    double timestep_scaling;     /* LCM: 10 */
+    int zero_terminal_snr;       /* rescale_betas_zero_snr: the last timestep is pure noise */
 } scheduler_config;
 
 typedef struct scheduler_step {
-    int   timestep;
-    float alpha, sigma;             /* sqrt of abar_t and of 1 - abar_t */
-    float noise[3];                 /* x_t = noise[0] x0 + noise[1] eps */
-    float denoise[3];               /* denoised = denoise[0] x_t + denoise[1] model output */
+    int timestep;
+    float alpha, sigma; /* sqrt of abar_t and of 1 - abar_t */
+    float noise[3];     /* x_t = noise[0] x0 + noise[1] eps */
+    float denoise[3];   /* denoised = denoise[0] x_t + denoise[1] model output */
 } scheduler_step;
 
 typedef struct scheduler {
@@ -37,14 +37,14 @@ typedef struct scheduler {
 void scheduler_defaults(scheduler_config *c);
 /* count == 0: the LCM grid of `steps` timesteps within `strength` (diffusers' LCM img2img: all of
  * them are run), both clamped so that at least one step at t = 19 remains.
- * count > 0: the given non-decreasing indices into the full-strength grid of `steps`, which is raised
- * to original_steps when an index does not fit it. Errors name the schema field. */
+ * count > 0: the given non-decreasing indices into the full-strength grid of `steps`, which is
+ * raised to original_steps when an index does not fit it. Errors name the schema field. */
 int scheduler_plan(scheduler *s, const scheduler_config *c, int steps, double strength,
                    const int *index, int count, scope_error *err);
 
-/* out[dim] = [sin(1000 w f), cos(1000 w f)], f_i = exp(-ln(10000) i / (dim/2 - 1)): what a distilled
- * (LCM) UNet is told of the guidance it stands for; w = guidance scale - 1. Source: diffusers
- * get_guidance_scale_embedding. */
+/* out[dim] = [sin(1000 w f), cos(1000 w f)], f_i = exp(-ln(10000) i / (dim/2 - 1)): what a
+ * distilled (LCM) UNet is told of the guidance it stands for; w = guidance scale - 1. Source:
+ * diffusers get_guidance_scale_embedding. */
 void scheduler_guidance_embedding(float w, int dim, float *out);
 
 #endif

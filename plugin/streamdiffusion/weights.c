@@ -83,7 +83,7 @@ __attribute__((format(printf, 2, 3))) static void note(weights *w, const char *f
 
 /* ---- names ------------------------------------------------------------------------------- */
 
-/* Replace the end `from` of an attention's tensor name, as diffusers spelt it before 0.18. */
+/* An attention's tensor as diffusers spelt it before 0.18, in today's words; 0 when it is none. */
 static int old_attention(char out[NAME], const char *name)
 {
     static const char *const pairs[][2] = {
@@ -97,29 +97,29 @@ static int old_attention(char out[NAME], const char *name)
         return 0;
     for (int i = 0; i < 4; i++) {
         const char *at = strstr(name, pairs[i][0]);
-        if (at && at + strlen(pairs[i][0]) - 1 == dot)
-            return snprintf(out, NAME, "%.*s%s%s", (int)(at - name), name, pairs[i][1], dot + 1) >
-                   0;
+        if (at && at + strlen(pairs[i][0]) - 1 == dot) {
+            snprintf(out, NAME, "%.*s%s%s", (int)(at - name), name, pairs[i][1], dot + 1);
+            return 1;
+        }
     }
     return 0;
 }
 
 /* The one spelling of a name of a file that plays `role`. */
-static int canonical(char out[NAME], const char *name, int role)
+static void canonical(char out[NAME], const char *name, int role)
 {
     char *rest;
     long layer = strtol(name, &rest, 10);
     int numbered = rest != name && *rest == '.' && layer >= 0;
 
     if (role == WEIGHTS_TAESD_ENCODER && numbered)
-        return snprintf(out, NAME, "encoder.layers.%s", name);
-    if (role == WEIGHTS_TAESD_DECODER && numbered && layer > 0) /* its layer 0 is the clamp */
-        return snprintf(out, NAME, "decoder.layers.%ld%s", layer - 1, rest);
-    if (role == WEIGHTS_BARE_CLIP && strncmp(name, "text_projection", 15))
-        return snprintf(out, NAME, "text_model.%s", name);
-    if (old_attention(out, name))
-        return 1;
-    return snprintf(out, NAME, "%s", name);
+        snprintf(out, NAME, "encoder.layers.%s", name);
+    else if (role == WEIGHTS_TAESD_DECODER && numbered && layer > 0) /* its layer 0 is the clamp */
+        snprintf(out, NAME, "decoder.layers.%ld%s", layer - 1, rest);
+    else if (role == WEIGHTS_BARE_CLIP && strncmp(name, "text_projection", 15))
+        snprintf(out, NAME, "text_model.%s", name);
+    else if (!old_attention(out, name))
+        snprintf(out, NAME, "%s", name);
 }
 
 static int by_name(const void *a, const void *b)

@@ -130,7 +130,7 @@ static void shape_of_values(const char *network, const char *name, int ndim, con
             gain = gains[i].gain;
     }
     if (tiny && dim[0] == 3)
-        gain = 0.25;
+        gain = 0.1;
     *spread = ends(name, "_embedding.weight") ? 0.5f : (float)(gain / sqrt((double)fan_in));
 }
 
