@@ -206,8 +206,8 @@ void child_verdict(const child_report *report, int limit_ms, char why[256])
     why[0] = '\0';
     if (report->timed_out)
         g_snprintf(why, 256, "hangs: not done after %.3g s%s%s", limit_ms * 1e-3, dash, words);
-    else if (report->flooded)
-        g_snprintf(why, 256, "floods its output%s%s", dash, words);
+    else if (report->flooded) /* its last words are cut anywhere */
+        g_snprintf(why, 256, "floods its output");
     else if (report->signal)
         g_snprintf(why, 256, "crashes (%s)%s%s", strsignal(report->signal), dash, words);
     else if (report->code < 0)
@@ -217,8 +217,11 @@ void child_verdict(const child_report *report, int limit_ms, char why[256])
                    words);
 }
 
-int child_claim_stdout(void)
+int child_begin(void)
 {
+    static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+    for (gsize i = 0; i < G_N_ELEMENTS(crashes); i++)
+        signal(crashes[i], SIG_DFL);
     int report = fcntl(1, F_DUPFD_CLOEXEC, 3);
     dup2(2, 1);
     return report;

@@ -28,8 +28,9 @@ void child_report_clear(child_report *report);
  */
 void child_verdict(const child_report *report, int limit_ms, char why[256]);
 
-/* In the child: keep stdout for the report alone. Returns the descriptor for it and points 1 to
- * stderr, so that what a plugin prints cannot garble the report. */
-int child_claim_stdout(void);
+/* In the child, first of all. Keeps stdout for the report alone: returns the descriptor for it and
+ * points 1 to stderr, so that what a plugin prints cannot garble the report. And lets a crash end
+ * the process by its signal, whatever a sanitizer would rather do. */
+int child_begin(void);
 
 #endif

@@ -9,10 +9,11 @@
 
 static const char *const toolchain[] = {"_init", "_fini", "__bss_start", "_edata", "_end"};
 
-/* Entry i of a table that lies within the file, or NULL. */
+/* Entry i of an aligned table that lies within the file, or NULL. */
 static const void *entry(const char *file, gsize size, guint64 offset, guint64 i, gsize entry_size)
 {
-    if (offset > size || i > size / entry_size || size - offset < (i + 1) * entry_size)
+    if (offset > size || offset % 8 || i > size / entry_size ||
+        size - offset < (i + 1) * entry_size)
         return NULL;
     return file + offset + i * entry_size;
 }
@@ -31,6 +32,8 @@ static gboolean is_export(const Elf64_Sym *s, const char *name)
         return FALSE;
     if (seen != STV_DEFAULT && seen != STV_PROTECTED)
         return FALSE;
+    if (g_str_has_prefix(name, "__odr_asan."))
+        return FALSE; /* one per global in a library built with AddressSanitizer */
     for (gsize i = 0; i < G_N_ELEMENTS(toolchain); i++) {
         if (!strcmp(name, toolchain[i]))
             return FALSE;

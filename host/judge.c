@@ -86,10 +86,10 @@ static void catch_signals(judge *j)
 {
     static const int signals[] = {SIGSEGV, SIGBUS, SIGALRM};
     struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-    stack_t stack = {.ss_sp = malloc(65536), .ss_size = 65536};
+    static char room[65536]; /* for the handler, when it is the stack that overflowed */
+    stack_t stack = {.ss_sp = room, .ss_size = sizeof room};
     in_court = j;
-    if (stack.ss_sp)
-        sigaltstack(&stack, NULL);
+    sigaltstack(&stack, NULL);
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
         sigaction(signals[i], &action, NULL);
 }
@@ -180,7 +180,7 @@ static void judge_plugin(judge *j, const scope_plugin *plugin)
 
 int judge_child(const char *path, const char *id, const char *limit, const char *values)
 {
-    judge j = {.report = child_claim_stdout(),
+    judge j = {.report = child_begin(),
                .limit_s = (unsigned)atoi(limit),
                .path = path,
                .id = id,

@@ -61,7 +61,7 @@ static json_t *describe(const scope_plugin *plugin)
 
 int registry_scan_child(const char *path)
 {
-    int report = child_claim_stdout();
+    int report = child_begin();
     void *handle;
     scope_error err;
     json_t *plugins = json_array(), *answer = json_object();

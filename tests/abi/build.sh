@@ -14,6 +14,7 @@ for fault in "$@"; do
     wrong_abi) flags=(-DABI=77u) ;;
     no_symbol) flags=(-DNO_SYMBOL -Wno-unused-function) ;;
     two_symbols) flags=(-DEXTRA_SYMBOL) ;;
+    two_plugins) flags=(-DTWO_PLUGINS) ;;
     no_process) flags=(-DNO_PROCESS -Wno-unused-function) ;;
     bad_id) flags=('-DID="Not An Id"') ;;
     duplicate) flags=('-DID="org.test.good"') ;;

@@ -60,15 +60,14 @@ __attribute__((constructor)) static void at_load(void)
 static int init(const scope_host *host, const scope_kwargs *kw, scope_video *want, void **self,
                 scope_error *err)
 {
-    struct faulty *f = calloc(1, sizeof *f);
-    f->host = host;
-    *self = f;
     if (is("fails_in_init"))
         return scope_fail_field(err, SCOPE_EINVAL, "model", "no model %s", scope_str(kw, "model"));
     if (is("fails_silently"))
         return SCOPE_EIO;
     if (is("needs_weights") && !scope_str(kw, "model")[0])
         return scope_fail(err, SCOPE_EIO, "no weights; set model");
+    if (is("cancels_alone") || (is("cancels") && host->cancelled(host)))
+        return scope_fail(err, SCOPE_ECANCEL, "given up");
     if (is("crashes_in_init"))
         raise(SIGSEGV);
     if (is("wants_nonsense"))
@@ -81,6 +80,9 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
         want->w = 40, want->h = 24;
     if (is("generator"))
         want->t = 0;
+    struct faulty *f = calloc(1, sizeof *f);
+    f->host = host;
+    *self = f;
     return SCOPE_OK;
 }
 
@@ -209,6 +211,12 @@ int extra_symbol(void)
 #define process NULL
 #endif
 static const scope_plugin faulty = {ID, "1.2.3", SCHEMA, init, process, reset, fini, extension};
+#ifdef TWO_PLUGINS
+static const scope_plugin second = {ID ".second", "1.2.3", SCHEMA, init,
+                                    process,      reset,   fini,   extension};
+static const scope_plugin *const plugins[] = {&faulty, &second, NULL};
+#else
 static const scope_plugin *const plugins[] = {&faulty, NULL};
+#endif
 const scope_library scope_entry = {ABI, plugins};
 #endif

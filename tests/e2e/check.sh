@@ -56,6 +56,9 @@ fi
 judged 3 fail leaks "leaves files open" leaks_file
 judged 0 warn allocation "asks for memory 1 times a frame" allocates
 
+"$SRC/tests/abi/build.sh" . two_plugins && run 0 "$SCOPE" check two_plugins.so
+says out "org.test.two_plugins.second 1.2.3" "25 passed"
+
 # given what it needs, it is judged in full
 run 0 "$SCOPE" check --param model=weights needs_weights.so
 says out "0 warned, 0 failed"

@@ -280,15 +280,48 @@ START_TEST(misuse)
 }
 END_TEST
 
+static int yes(void *ctx)
+{
+    (void)ctx;
+    return 1;
+}
+
+START_TEST(cancelling)
+{
+    scope_error err = {0};
+    const instance_sink sink = {NULL, on_log, NULL, yes};
+    instance_close(must_open("cancels", NULL)); /* nobody has cancelled */
+    ck_assert_ptr_null(instance_open(faulty_path("cancels"), NULL, NULL, pool, &sink, &err));
+    ck_assert_int_eq(err.status, SCOPE_ECANCEL);
+    ck_assert_str_eq(err.text, "given up");
+    logged[0] = '\0';
+    ck_assert_ptr_null(open_plugin("cancels_alone", NULL, &err));
+    ck_assert(strstr(logged, "nobody had cancelled") != NULL);
+}
+END_TEST
+
+START_TEST(two_in_one)
+{
+    scope_error err = {0};
+    ck_assert_ptr_null(open_plugin("two_plugins", NULL, &err));
+    ck_assert_msg(strstr(err.text, "several plugins"), "%s", err.text);
+    const char *id = "org.test.two_plugins.second";
+    instance *in = instance_open(faulty_path("two_plugins"), id, NULL, pool, NULL, &err);
+    ck_assert_msg(in != NULL, "%s", err.text);
+    ck_assert_str_eq(instance_id(in), id);
+    instance_close(in);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("instance");
     TCase *c = tcase_create("plugin");
-    faulty_build(".",
-                 "good sets_pts generator emits_nothing unchanged fixed_size fails_in_init "
-                 "fails_silently wants_nonsense wrong_abi no_symbol no_process bad_schema not_elf "
-                 "fails_in_process positive_status alien_output bends_strides many_frames "
-                 "loses_device video_in_init progress_in_process");
+    faulty_build(
+        ".", "good sets_pts generator emits_nothing unchanged fixed_size fails_in_init "
+             "fails_silently wants_nonsense wrong_abi no_symbol no_process bad_schema not_elf "
+             "fails_in_process positive_status alien_output bends_strides many_frames "
+             "loses_device video_in_init progress_in_process cancels cancels_alone two_plugins");
     tcase_set_timeout(c, 60);
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_test(c, filter);
@@ -302,6 +335,8 @@ int main(void)
     tcase_add_loop_test(c, bad_answers, 0, (int)(sizeof answers / sizeof *answers));
     tcase_add_test(c, lost_device);
     tcase_add_test(c, misuse);
+    tcase_add_test(c, cancelling);
+    tcase_add_test(c, two_in_one);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

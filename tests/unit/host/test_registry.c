@@ -132,6 +132,20 @@ START_TEST(finding)
 }
 END_TEST
 
+START_TEST(two_in_one)
+{
+    char why[256], *file = folder("pair/two_plugins.so");
+    registry *r = registry_scan_file(file);
+    ck_assert_int_eq(registry_count(r), 2);
+    ck_assert_str_eq(registry_at(r, 1)->id, "org.test.two_plugins.second");
+    ck_assert(registry_find(r, "second", why) == registry_at(r, 1));
+    ck_assert_ptr_null(registry_find(r, file, why));
+    ck_assert_msg(strstr(why, "several plugins"), "%s", why);
+    registry_free(r);
+    g_free(file);
+}
+END_TEST
+
 START_TEST(ambiguous)
 {
     char why[256];
@@ -152,6 +166,7 @@ static void build_all(void)
     faulty_build("good", "good");
     faulty_build("good/inner", "deeper");
     faulty_build("hang", "hang_at_load");
+    faulty_build("pair", "two_plugins");
     faulty_build("twins", "good other_owner");
 }
 
@@ -168,6 +183,7 @@ int main(int argc, char **argv)
     tcase_add_test(c, order);
     tcase_add_test(c, no_folder);
     tcase_add_test(c, finding);
+    tcase_add_test(c, two_in_one);
     tcase_add_test(c, ambiguous);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
