@@ -55,16 +55,6 @@ static void pack_values(const shape *s, const float *from, int64_t ld, int first
         }
 }
 
-static void pack_queries(const shape *s, k_tensor q, int64_t first, int rows, int column, float *to)
-{
-    float scale = 1.0f / sqrtf((float)s->d);
-    for (int i = 0; i < rows; i++) {
-        const float *from = cpu_row(q, first + i) + column;
-        for (int c = 0; c < s->d16; c++)
-            to[(c / CHUNK * rows + i) * CHUNK + c % CHUNK] = c < s->d ? from[c] * scale : 0;
-    }
-}
-
 static void attend_tile(const cpu_device *d, const shape *s, k_tensor y, k_tensor q, int causal,
                         int64_t item, const float *keys, const float *values, int kv_images,
                         float *own)
@@ -80,9 +70,11 @@ static void attend_tile(const cpu_device *d, const shape *s, k_tensor y, k_tenso
                    .tk = s->tk,
                    .d = s->d,
                    .scratch = own + s->mr * s->d16};
-    pack_queries(s, q, image * s->tq + q0, rows, head * s->d, packed);
-    for (int i = 0; i < rows; i++)
+    for (int i = 0; i < rows; i++) {
+        const float *from = cpu_row(q, image * s->tq + q0 + i) + head * s->d;
+        d->simd->pack(packed + i * CHUNK, rows * CHUNK, from, s->d, 1.0f / sqrtf((float)s->d));
         out[i] = cpu_row(y, image * s->tq + q0 + i) + head * s->d;
+    }
     d->simd->attend(&h, packed, rows, causal ? q0 + 1 : 0, out);
 }
 

@@ -1,8 +1,8 @@
-/* gemm.c - the matrix product behind linear and conv: blocks, threads and packing of rows.
+/* gemm.c - the matrix product behind linear and conv: packing of rows, blocks, threads.
  *
- * The product is cut into items of some rows and some panels. A thread packs the rows of its
- * item for one block of the reduction, runs all its panels over them, and goes on to the next
- * block; finished tiles leave through the epilogue while they are in the first cache.
+ * Two phases over a pass of rows: all threads pack them, then share items of some rows and some
+ * panels. An item runs its panels over its rows for one block of the reduction after the other;
+ * finished tiles leave through the epilogue while they are in the first cache.
  */
 #include "cpu.h"
 
@@ -10,20 +10,22 @@
 #include <string.h>
 
 enum {
-    DEPTH = 512,      /* reduction in one block: a panel of it fits half of a small L2 */
-    ROWS = 96,        /* rows of an item */
-    ROWS_RAW = 1024,  /* the same where each item widens its weights */
-    SUMS = 96 * 1024, /* floats of unfinished tiles that one item may hold */
+    PASS_FLOATS = 2 << 20, /* of packed rows: a part of the last cache */
+    DEPTH = 512,           /* reduction in one block: a panel of it fits half of a small L2 */
+    ROWS = 384,            /* rows of an item; many, so that widening weights costs little */
+    ROWS_RAW = 1024,       /* the same where weights are also taken from their file's order */
+    SUMS = 192 * 1024,     /* floats of unfinished tiles that one item may hold */
+    SMALL = 1 << 18,       /* multiplications that are not worth waking a thread for */
 };
 
 typedef struct plan {
     int depth, depth16, blocks, block; /* reduction: in all, padded, blocks, size of each */
     int groups, panels;                /* panels: of one group */
-    int row_items, panel_items;        /* items each way */
-    int64_t rows_each;                 /* rows of an item */
-    int panels_each;
-    int raw, size;                              /* weights: from the file; bytes of an element */
-    size_t a_floats, sums_floats, panel_floats; /* scratch of one thread */
+    int64_t pass;                      /* rows of a pass */
+    int tiles, row_items, tiles_each;  /* of a pass: micro-tiles; items; micro-tiles of one */
+    int panel_items, panels_each;
+    int threads, raw, size; /* raw: weights from the file; size: of an element */
+    size_t a_floats, sums_floats, panel_floats; /* scratch: shared; of one thread */
 } plan;
 
 static int divide_up(int64_t n, int64_t by)
@@ -31,37 +33,46 @@ static int divide_up(int64_t n, int64_t by)
     return (int)((n + by - 1) / by);
 }
 
+static void plan_reduction(plan *l, const k_weight_desc *w)
+{
+    l->depth = w->in * w->kh * w->kw;
+    l->depth16 = round_up(l->depth, CHUNK);
+    l->blocks = divide_up(l->depth16, DEPTH);
+    l->block = round_up(divide_up(l->depth16, l->blocks), CHUNK);
+    l->blocks = divide_up(l->depth16, l->block);
+}
+
 static plan plan_of(const cpu_device *d, const cpu_product *p)
 {
     const k_weight_desc *w = &p->w->desc;
-    plan l = {.groups = p->act == K_GEGLU ? 2 : 1, .raw = d->memory == K_MEMORY_LOW};
+    plan l = {.groups = p->act == K_GEGLU ? 2 : 1};
+    int mr = d->simd->mr, nr = d->simd->nr;
+    l.raw = d->memory == K_MEMORY_LOW;
     l.size = (int)k_size(w->weight[0].dtype);
-    l.depth = w->in * w->kh * w->kw;
-    l.depth16 = round_up(l.depth, CHUNK);
-    l.blocks = divide_up(l.depth16, DEPTH);
-    l.block = round_up(divide_up(l.depth16, l.blocks), CHUNK);
-    l.blocks = divide_up(l.depth16, l.block);
+    plan_reduction(&l, w);
+    l.threads = p->rows * l.depth * w->out < SMALL ? 1 : d->threads;
     l.panels = cpu_panels(d, w->out / l.groups);
-    l.row_items = divide_up(p->rows, l.raw ? ROWS_RAW : ROWS);
-    l.rows_each = divide_up(p->rows, l.row_items);
-    int64_t tile = l.rows_each * d->simd->nr * l.groups;
+    int64_t most = PASS_FLOATS / l.depth16 < 4 * mr ? 4 * mr : PASS_FLOATS / l.depth16;
+    l.pass = divide_up(p->rows, divide_up(p->rows, most));
+    l.tiles = divide_up(l.pass, mr);
+    l.row_items = divide_up(l.pass, l.raw ? ROWS_RAW : ROWS);
+    l.tiles_each = divide_up(l.tiles, l.row_items);
+    l.row_items = divide_up(l.tiles, l.tiles_each);
+    int64_t tile = (int64_t)l.tiles_each * mr * nr * l.groups;
     l.panel_items = l.blocks > 1 ? divide_up(l.panels * tile, SUMS) : 1;
-    while (l.row_items * l.panel_items < 4 * d->threads && l.panel_items * 2 <= l.panels)
+    while (l.row_items * l.panel_items < 4 * l.threads && l.panel_items * 2 <= l.panels)
         l.panel_items *= 2;
-    if (l.panel_items > l.panels)
-        l.panel_items = l.panels;
     l.panels_each = divide_up(l.panels, l.panel_items);
     l.panel_items = divide_up(l.panels, l.panels_each);
-    l.a_floats = (size_t)l.rows_each * (size_t)l.block;
+    l.a_floats = (size_t)l.pass * (size_t)l.depth16;
     l.sums_floats = (size_t)(l.blocks > 1 ? l.panels_each * tile : tile);
-    l.panel_floats = (size_t)l.block * (size_t)d->simd->nr;
+    l.panel_floats = (size_t)l.block * (size_t)nr;
     return l;
 }
 
 static size_t thread_floats(const plan *l)
 {
-    size_t floats = l->a_floats + l->sums_floats + 2 * l->panel_floats;
-    return (floats + 15) / 16 * 16;
+    return l->sums_floats + 2 * l->panel_floats;
 }
 
 /* ---- rows ---------------------------------------------------------------------------------------
@@ -75,47 +86,31 @@ const float *cpu_pixel(const cpu_source *s, int64_t image, int y, int x)
     return s->x + ((image * s->h + (y >> s->up)) * s->w + (x >> s->up)) * s->ld;
 }
 
-/* Depths [k0, k1) of one row to chunks that lie `step` floats apart; zero up to a whole chunk. */
-static void pack_row(const cpu_source *s, int64_t row, int k0, int k1, float *to, int64_t step)
+/* One row to chunks that lie `step` floats apart; zero up to a whole chunk. */
+static void pack_row(const cpu_device *d, const cpu_source *s, int64_t row, float *to, int64_t step)
 {
     int64_t image = row / ((int64_t)s->oh * s->ow);
     int at = (int)(row % ((int64_t)s->oh * s->ow)), oy = at / s->ow, ox = at % s->ow;
-    int depth = s->k * s->k * s->c, end = k1 < depth ? k1 : depth, k = k0;
-    while (k < end) {
-        int tap = k / s->c, channel = k % s->c;
-        int run = s->c - channel < end - k ? s->c - channel : end - k;
+    int taps = s->k * s->k, whole = s->c % CHUNK == 0;
+    for (int tap = 0, k = 0; tap < taps; tap++) {
         const float *from = cpu_pixel(s, image, oy * s->stride + tap / s->k - s->pad,
                                       ox * s->stride + tap % s->k - s->pad);
-        for (int part; run; run -= part, k += part, channel += part) {
-            int lane = (k - k0) % CHUNK;
-            float *chunk = to + (k - k0) / CHUNK * step + lane;
-            part = CHUNK - lane < run ? CHUNK - lane : run;
-            if (!from)
-                memset(chunk, 0, 4 * (size_t)part);
-            else if (part == CHUNK)
-                memcpy(chunk, from + channel, 4 * CHUNK);
-            else
-                memcpy(chunk, from + channel, 4 * (size_t)part);
+        if ((whole || taps == 1) && from) {
+            d->simd->pack(to + k / CHUNK * step, step, from, s->c, 1.0f);
+            k += s->c;
+            continue;
         }
+        for (int c = 0; c < s->c; c++, k++)
+            to[k / CHUNK * step + k % CHUNK] = from ? from[c] : 0;
     }
-    for (; k < k1; k++)
-        to[(k - k0) / CHUNK * step + (k - k0) % CHUNK] = 0;
+    for (int k = taps * s->c; !whole && k % CHUNK; k++)
+        to[k / CHUNK * step + k % CHUNK] = 0;
 }
 
 /* Tiles of rows as even as can be: tile t of `tiles` begins at row t * rows / tiles. */
 static int64_t tile_start(int64_t rows, int tiles, int t)
 {
     return rows * t / tiles;
-}
-
-static void pack_rows(const plan *l, const cpu_source *s, int64_t first, int64_t rows, int tiles,
-                      int k0, int k1, float *a)
-{
-    for (int t = 0; t < tiles; t++) {
-        int64_t r0 = tile_start(rows, tiles, t), r1 = tile_start(rows, tiles, t + 1);
-        for (int64_t r = r0; r < r1; r++)
-            pack_row(s, first + r, k0, k1, a + r0 * l->block + (r - r0) * CHUNK, (r1 - r0) * CHUNK);
-    }
 }
 
 /* ---- columns
@@ -169,52 +164,80 @@ static void finish_tile(const cpu_device *d, const plan *l, const cpu_product *p
         d->simd->epilogue(sums, rows, &o);
 }
 
-static void run_item(const cpu_device *d, const plan *l, const cpu_product *p, const cpu_form *f,
-                     int item, float *scratch)
+/* The lines of y that a tile will be written to, fetched while the tile is computed. */
+static void expect_tile(const cpu_product *p, int64_t row, int rows, int first, int nr)
 {
-    int nr = d->simd->nr;
-    int64_t first = item % l->row_items * l->rows_each;
-    int64_t rows = p->rows - first < l->rows_each ? p->rows - first : l->rows_each;
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < nr && first + j < p->y.c; j += 16)
+            __builtin_prefetch(cpu_row(p->y, row + i) + first + j, 1);
+}
+
+/* rows, tiles: of this pass, which begins at row `first` */
+static void run_item(const cpu_device *d, const plan *l, const cpu_product *p, const cpu_form *f,
+                     int item, int64_t first, int64_t rows, int tiles, const float *a, float *own)
+{
+    int nr = d->simd->nr, t0 = item % l->row_items * l->tiles_each;
+    int t1 = tiles < t0 + l->tiles_each ? tiles : t0 + l->tiles_each;
     int p0 = item / l->row_items * l->panels_each;
     int p1 = l->panels < p0 + l->panels_each ? l->panels : p0 + l->panels_each;
-    int tiles = divide_up(rows, d->simd->mr);
-    float *a = scratch, *sums = a + l->a_floats, *spare = sums + l->sums_floats;
-    int64_t group = l->rows_each * nr;
+    float *sums = own, *spare = own + l->sums_floats;
+    int64_t group = (int64_t)l->tiles_each * d->simd->mr * nr, start = tile_start(rows, tiles, t0);
     for (int b = 0; b < l->blocks; b++) {
         int k0 = b * l->block, k1 = l->depth16 < k0 + l->block ? l->depth16 : k0 + l->block;
-        pack_rows(l, &p->a, first, rows, tiles, k0, k1, a);
-        for (int panel = p0; panel < p1; panel++) {
+        for (int i = 0; i < (p1 - p0) * l->groups; i++) {
+            int panel = p0 + i / l->groups, g = i % l->groups;
+            int last = b == l->blocks - 1 && g == l->groups - 1;
             float *c = sums + (l->blocks > 1 ? (panel - p0) * group * l->groups : 0);
-            for (int g = 0; g < l->groups; g++) {
-                const float *w = panel_floats(d, l, p, f, panel + g * l->panels, k0, k1, spare);
-                for (int t = 0; t < tiles; t++) {
-                    int64_t r0 = tile_start(rows, tiles, t), r1 = tile_start(rows, tiles, t + 1);
-                    float *tile = c + g * group + r0 * nr;
-                    d->simd->tile((int)(r1 - r0), (k1 - k0) / CHUNK, a + r0 * l->block, w, tile,
-                                  b > 0);
-                    if (b == l->blocks - 1 && g == l->groups - 1)
-                        finish_tile(d, l, p, f, first + r0, (int)(r1 - r0), panel, c + r0 * nr,
-                                    group);
-                }
+            const float *w = panel_floats(d, l, p, f, panel + g * l->panels, k0, k1, spare);
+            for (int t = t0; t < t1; t++) {
+                int64_t r0 = tile_start(rows, tiles, t);
+                int count = (int)(tile_start(rows, tiles, t + 1) - r0);
+                float *tile = c + (r0 - start) * nr;
+                if (last)
+                    expect_tile(p, first + r0, count, panel * nr, nr);
+                d->simd->tile(count, (k1 - k0) / CHUNK, a + r0 * l->depth16 + (int64_t)k0 * count,
+                              w, tile + g * group, b > 0);
+                if (last)
+                    finish_tile(d, l, p, f, first + r0, count, panel, tile, group);
             }
         }
     }
+}
+
+/* Runs inside of a parallel region: each loop is shared by its threads. */
+static void run_pass(const cpu_device *d, const plan *l, const cpu_product *p, const cpu_form *f,
+                     int64_t first, float *a, float *own)
+{
+    int64_t rows = p->rows - first < l->pass ? p->rows - first : l->pass;
+    int tiles = divide_up(rows, d->simd->mr), items = l->row_items * l->panel_items;
+#pragma omp for schedule(static)
+    for (int t = 0; t < tiles; t++) {
+        int64_t r0 = tile_start(rows, tiles, t), r1 = tile_start(rows, tiles, t + 1);
+        for (int64_t r = r0; r < r1; r++)
+            pack_row(d, &p->a, first + r, a + r0 * l->depth16 + (r - r0) * CHUNK,
+                     (r1 - r0) * CHUNK);
+    }
+#pragma omp for schedule(dynamic, 1)
+    for (int i = 0; i < items; i++)
+        run_item(d, l, p, f, i, first, rows, tiles, a, own);
 }
 
 void cpu_gemm(k_ctx *k, const cpu_product *p)
 {
     const cpu_device *d = cpu_of(k);
     plan l = plan_of(d, p);
-    int kind = l.raw           ? l.groups == 2 ? CPU_BIAS_PAIR : CPU_BIAS
-               : l.groups == 2 ? CPU_PANELS_PAIR
-                               : CPU_PANELS;
+    int kind = l.raw ? CPU_BIAS : CPU_PANELS;
+    if (l.groups == 2)
+        kind = l.raw ? CPU_BIAS_PAIR : CPU_PANELS_PAIR;
     const cpu_form *f = cpu_form_of(k, p->op, p->w, kind);
     size_t each = thread_floats(&l);
-    float *scratch = cpu_scratch(k, p->op, 4 * each * (size_t)d->threads);
+    float *a = cpu_scratch(k, p->op, 4 * (l.a_floats + each * (size_t)l.threads));
     if (k->planning || k->status)
         return;
-    int items = l.row_items * l.panel_items;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(d->threads)
-    for (int i = 0; i < items; i++)
-        run_item(d, &l, p, f, i, scratch + each * (size_t)omp_get_thread_num());
+#pragma omp parallel num_threads(l.threads)
+    {
+        float *own = a + l.a_floats + each * (size_t)omp_get_thread_num();
+        for (int64_t first = 0; first < p->rows; first += l.pass)
+            run_pass(d, &l, p, f, first, a, own);
+    }
 }

@@ -91,8 +91,8 @@ void SIMD(attend)(const simd_head *h, const float *q, int rows, int limit, float
             rescale(o, factor, rows, width);
         for (int j = 0; j < width; j += NR)
             SIMD(tile)
-            (rows, round_up(count, CHUNK) / CHUNK, p,
-             h->values + (int64_t)j * tk16 + (int64_t)first * NR, o + j * rows, first > 0);
+        (rows, round_up(count, CHUNK) / CHUNK, p,
+         h->values + (int64_t)j * tk16 + (int64_t)first * NR, o + j * rows, first > 0);
     }
     finish(h, o, rows, sum, y);
 }

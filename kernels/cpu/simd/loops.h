@@ -11,6 +11,7 @@ void SIMD(epilogue_geglu)(const float *value, const float *gate, const float *ga
                           const simd_out *o);
 /* pack.c */
 void SIMD(widen)(float *to, const void *from, int dtype, int64_t n);
+void SIMD(pack)(float *to, int64_t step, const float *from, int n, float scale);
 void SIMD(panel)(void *to, const void *from, size_t size, int64_t stride, int step, int k,
                  int cols);
 /* winograd.c */

@@ -28,6 +28,18 @@ void SIMD(widen)(float *to, const void *from, int dtype, int64_t n)
         memcpy(to, from, 4 * (size_t)n);
 }
 
+void SIMD(pack)(float *to, int64_t step, const float *from, int n, float scale)
+{
+    int i = 0;
+    for (; i + CHUNK <= n; i += CHUNK, to += step)
+        for (int j = 0; j < CHUNK; j += VL)
+            vstore(to + j, vload(from + i + j) * scale);
+    if (i < n) {
+        for (int j = 0; j < CHUNK; j++)
+            to[j] = i + j < n ? from[i + j] * scale : 0;
+    }
+}
+
 /* A square of the file at a time, so that both sides move whole cache lines. */
 enum { SQUARE = 32 };
 

@@ -54,6 +54,8 @@ typedef struct simd {
                            const simd_out *o);
     /* n elements of a packed panel to floats */
     void (*widen)(float *to, const void *from, int dtype, int64_t n);
+    /* one row of A: n floats, scaled, to chunks that lie `step` floats apart, zero padded */
+    void (*pack)(float *to, int64_t step, const float *from, int n, float scale);
     /* Rows of a file become columns of a panel: to[k][j] = from[j * stride + k * step] for
      * j < cols, elements of `size` bytes as they are; other columns are left alone. */
     void (*panel)(void *to, const void *from, size_t size, int64_t stride, int step, int k,

@@ -13,6 +13,7 @@ const simd SIMD(simd) = {
     .epilogue = SIMD(epilogue),
     .epilogue_geglu = SIMD(epilogue_geglu),
     .widen = SIMD(widen),
+    .pack = SIMD(pack),
     .panel = SIMD(panel),
     .wino_in = SIMD(wino_in),
     .wino_out = SIMD(wino_out),
