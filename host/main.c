@@ -7,6 +7,7 @@
 #include "../plugin/scope_abi.h"
 
 #include <locale.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* What the host asks of itself in child processes; no person types these. */
@@ -25,6 +26,9 @@ int main(int argc, char **argv)
 {
     int code;
     setlocale(LC_CTYPE, ""); /* for text on the terminal; numbers stay as they are */
+    /* Plugins with OpenMP: a thread that waits sleeps soon, so that media and other programs get
+     * the processor; the default spins for milliseconds. Read when the runtime is loaded. */
+    setenv("GOMP_SPINCOUNT", "20000", 0);
     if (serve_parent(argc, argv, &code))
         return code;
     if (argc < 2) {

@@ -151,15 +151,3 @@ int scheduler_plan(scheduler *s, const scheduler_config *c, int steps, double st
                    : plan_strength(s, c, steps, strength, err);
     return rc;
 }
-
-void scheduler_guidance_embedding(float w, int dim, float *out)
-{
-    int half = dim / 2;
-    for (int i = 0; i < half; i++) {
-        double f = half > 1 ? exp(-log(10000.0) * i / (half - 1)) : 1;
-        out[i] = (float)sin(1000.0 * w * f);
-        out[half + i] = (float)cos(1000.0 * w * f);
-    }
-    if (dim % 2)
-        out[dim - 1] = 0;
-}

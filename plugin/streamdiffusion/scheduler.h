@@ -42,9 +42,4 @@ void scheduler_defaults(scheduler_config *c);
 int scheduler_plan(scheduler *s, const scheduler_config *c, int steps, double strength,
                    const int *index, int count, scope_error *err);
 
-/* out[dim] = [sin(1000 w f), cos(1000 w f)], f_i = exp(-ln(10000) i / (dim/2 - 1)): what a
- * distilled (LCM) UNet is told of the guidance it stands for; w = guidance scale - 1. Source:
- * diffusers get_guidance_scale_embedding. */
-void scheduler_guidance_embedding(float w, int dim, float *out);
-
 #endif

@@ -8,7 +8,8 @@ clang=$(command -v clang || find /usr/bin -name 'clang-[0-9]*' | sort -V | tail 
 mkdir -p "$out/deps" && touch "$out/deps.ok"
 make --no-print-directory BUILD="$out" "$out/gen/base.json.h" || exit 1
 # What the targets reach; nothing of it needs the kernels.
-sources="schema/*.c plugin/streamdiffusion/safetensors.c plugin/streamdiffusion/tokenizer.c"
+sd=plugin/streamdiffusion
+sources="schema/*.c $sd/alloc.c $sd/bpe.c $sd/safetensors.c $sd/tokenizer.c $sd/tokenizer_load.c $sd/tokenizer_text.c"
 for target; do
     mkdir -p "$out/corpus/$target"
     # shellcheck disable=SC2086,SC2046

@@ -185,21 +185,6 @@ START_TEST(zero_terminal_snr)
 }
 END_TEST
 
-START_TEST(guidance_embedding)
-{
-    float e[9];
-    scheduler_guidance_embedding(7, 8, e); /* w = guidance 8 */
-    for (int i = 0; i < 4; i++) {
-        double f = exp(-log(10000) * i / 3);
-        near(e[i], sin(7000 * f));
-        near(e[4 + i], cos(7000 * f));
-    }
-    e[8] = 5;
-    scheduler_guidance_embedding(0, 9, e);
-    ck_assert(e[0] == 0 && e[4] == 1 && e[8] == 0);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("scheduler");
@@ -211,7 +196,6 @@ int main(void)
     tcase_add_test(tc, predictions);
     tcase_add_test(tc, boundary_condition);
     tcase_add_test(tc, zero_terminal_snr);
-    tcase_add_test(tc, guidance_embedding);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
