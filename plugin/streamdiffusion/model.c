@@ -255,13 +255,11 @@ void model_release(const model *m)
         free_entry(e);
 }
 
-void model_settled(const model *m)
+void model_release_pages(const model *m)
 {
-    pthread_mutex_lock(&lock);
     const entry *e = (const entry *)m;
     for (int i = 0; i < SETS; i++) {
         if (e->set[i])
             weights_release_pages(e->set[i]);
     }
-    pthread_mutex_unlock(&lock);
 }

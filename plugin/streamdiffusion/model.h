@@ -38,7 +38,8 @@ typedef struct model {
 const model *model_acquire(const scope_host *host, const model_options *o, scope_error *err);
 void model_release(const model *m); /* [load] NULL is fine */
 
-/* Every form of the weights that planning prepares exists: mapped file pages may go. [load] */
-void model_settled(const model *m);
+/* Let go of the mapped pages of the weights: planning has copied what it has come by so far. They
+ * come back from the file when they are read again. [any] */
+void model_release_pages(const model *m);
 
 #endif

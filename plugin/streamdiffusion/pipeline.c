@@ -163,12 +163,21 @@ static void plan_text(pipeline *p)
     unet_time(k, p->m->unet, net_image(p->time, 0), p->timestep, p->guidance, NULL);
 }
 
-/* With guidance, which needs more room, whether or not it is on. */
+static void drop_pages(void *m)
+{
+    model_release_pages(m);
+}
+
+/* Layer by layer, so that never all of the file and all of its prepared forms are in memory
+ * together; then a step with guidance, which needs the most room, whether or not it is on. */
 static void plan_unet(pipeline *p)
 {
     int guided = p->guided;
+    k_tensor x = latent_temp(p), y = latent_temp(p);
+    unet_plan(p->k, p->m->unet, y, x, net_image(p->time, 0), &p->wanted.kv, drop_pages,
+              (void *)(uintptr_t)p->m);
     p->guided = 1;
-    denoise(p, 0, latent_temp(p));
+    denoise(p, 0, x);
     p->guided = guided;
 }
 
@@ -207,6 +216,7 @@ int pipeline_plan(pipeline *p, const scope_host *host, int width, int height, sc
             host->progress(host, plans[i].done, plans[i].phase);
         plans[i].run(p);
         k_release(p->k, 0);
+        model_release_pages(p->m);
         cancelled = host && host->cancelled(host);
     }
     if (!k_plan_end(p->k) && !cancelled)

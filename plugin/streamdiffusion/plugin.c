@@ -178,7 +178,6 @@ static int open_all(instance *in, const scope_kwargs *kw, scope_error *err)
     in->pipeline = pipeline_open(in->model, err);
     if (!in->pipeline || pipeline_load(in->pipeline, in->host, &s, err))
         return -1;
-    model_settled(in->model);
     tell(in);
     in->generation = kw->generation;
     in->set = 1;

@@ -255,6 +255,8 @@ typedef struct pass {
     k_tensor time;
     const unet_text *text;
     const net_tap *tap;
+    void (*done)(void *ctx); /* after each layer; may be NULL */
+    void *ctx;
     k_tensor skip[UNET_MAX_RESNETS];
     int skips;
 } pass;
@@ -275,6 +277,8 @@ static void run_layer(pass *p, const unet_level *l, int j, const char *where, k_
         transformer_forward(k, t, y, h, p->text->kv + t->text_at);
         net_see(k, p->tap, y, "%s.attentions.%d", where, j);
     }
+    if (p->done)
+        p->done(p->ctx);
     k_release(k, mark);
 }
 
@@ -373,15 +377,27 @@ static k_tensor run_up(pass *p, k_tensor x)
     return x;
 }
 
-void unet_forward(k_ctx *k, const unet *u, k_tensor y, k_tensor x, k_tensor time,
-                  const unet_text *text, const net_tap *tap)
+static void run(pass *p, k_tensor y, k_tensor x)
 {
-    pass p = {.k = k, .u = u, .time = time, .text = text, .tap = tap};
+    k_ctx *k = p->k;
+    const unet *u = p->u;
     size_t mark = k_mark(k);
-    k_tensor h = run_up(&p, run_mid(&p, run_down(&p, x)));
+    k_tensor h = run_up(p, run_mid(p, run_down(p, x)));
     k_tensor normed = net_like(k, h, h.c);
     K_CALL(k, group_norm, normed, h, u->norm_out, u->norm.groups, u->norm.eps, u->norm.act);
     K_CALL(k, conv, y, normed, u->conv_out, &(k_conv){0});
-    net_see(k, tap, y, "conv_out");
+    net_see(k, p->tap, y, "conv_out");
     k_release(k, mark);
+}
+
+void unet_forward(k_ctx *k, const unet *u, k_tensor y, k_tensor x, k_tensor time,
+                  const unet_text *text, const net_tap *tap)
+{
+    run(&(pass){.k = k, .u = u, .time = time, .text = text, .tap = tap}, y, x);
+}
+
+void unet_plan(k_ctx *k, const unet *u, k_tensor y, k_tensor x, k_tensor time,
+               const unet_text *text, void (*done)(void *ctx), void *ctx)
+{
+    run(&(pass){.k = k, .u = u, .time = time, .text = text, .done = done, .ctx = ctx}, y, x);
 }

@@ -49,5 +49,8 @@ void unet_time(k_ctx *k, const unet *u, k_tensor y, k_tensor timestep, k_tensor 
  * "up_blocks.I.resnets.J", "up_blocks.I.attentions.J", "up_blocks.I.upsamplers.0", "conv_out". */
 void unet_forward(k_ctx *k, const unet *u, k_tensor y, k_tensor x, k_tensor time,
                   const unet_text *text, const net_tap *tap);
+/* The same for planning. done(ctx) is called after each layer: its weights are prepared. */
+void unet_plan(k_ctx *k, const unet *u, k_tensor y, k_tensor x, k_tensor time,
+               const unet_text *text, void (*done)(void *ctx), void *ctx);
 
 #endif

@@ -236,7 +236,7 @@ END_TEST
 START_TEST(many_texts_come_and_go)
 {
     pipeline_settings s = usual();
-    char text[100][16];
+    char text[100][24];
     frame(&s, a);
     for (int i = 0; i < 100; i++) {
         snprintf(text[i], sizeof text[i], "text %d", i);
