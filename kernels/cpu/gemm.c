@@ -10,7 +10,7 @@
 #include <string.h>
 
 enum {
-    PASS_FLOATS = 2 << 20, /* of packed rows: a part of the last cache */
+    PASS_FLOATS = 1 << 18, /* of packed rows, for each thread: most of a second cache */
     DEPTH = 512,           /* reduction in one block: a panel of it fits half of a small L2 */
     ROWS = 384,            /* rows of an item; many, so that widening weights costs little */
     ROWS_RAW = 1024,       /* the same where weights are also taken from their file's order */
@@ -52,10 +52,10 @@ static plan plan_of(const cpu_device *d, const cpu_product *p)
     plan_reduction(&l, w);
     l.threads = p->rows * l.depth * w->out < SMALL ? 1 : d->threads;
     l.panels = cpu_panels(d, w->out / l.groups);
-    int64_t most = PASS_FLOATS / l.depth16 < 4 * mr ? 4 * mr : PASS_FLOATS / l.depth16;
-    l.pass = divide_up(p->rows, divide_up(p->rows, most));
+    int64_t most = (int64_t)PASS_FLOATS * l.threads / l.depth16, rows = l.raw ? ROWS_RAW : ROWS;
+    l.pass = divide_up(p->rows, divide_up(p->rows, most < rows ? rows : most));
     l.tiles = divide_up(l.pass, mr);
-    l.row_items = divide_up(l.pass, l.raw ? ROWS_RAW : ROWS);
+    l.row_items = divide_up(l.pass, rows);
     l.tiles_each = divide_up(l.tiles, l.row_items);
     l.row_items = divide_up(l.tiles, l.tiles_each);
     int64_t tile = (int64_t)l.tiles_each * mr * nr * l.groups;
