@@ -11,13 +11,13 @@
 static const struct {
     const char *element, *package;
 } packages[] = {
-    {"x264enc", "plugins-ugly"},     {"openh264enc", "plugins-bad"},  {"h264parse", "plugins-bad"},
-    {"avenc_aac", "libav"},          {"vp8enc", "plugins-good"},      {"webmmux", "plugins-good"},
-    {"matroskamux", "plugins-good"}, {"mp4mux", "plugins-good"},      {"aacparse", "plugins-good"},
-    {"pngenc", "plugins-good"},      {"pngdec", "plugins-good"},      {"jpegenc", "plugins-good"},
-    {"jpegdec", "plugins-good"},     {"jpegparse", "plugins-bad"},    {"videocrop", "plugins-good"},
-    {"videoflip", "plugins-good"},   {"deinterlace", "plugins-good"}, {"v4l2src", "plugins-good"},
-    {"opusenc", "plugins-base"},     {"opusparse", "plugins-bad"},
+    {"x264enc", "plugins-ugly"},     {"openh264enc", "plugins-bad"}, {"h264parse", "plugins-bad"},
+    {"avenc_aac", "libav"},          {"vp8enc", "plugins-good"},     {"webmmux", "plugins-good"},
+    {"matroskamux", "plugins-good"}, {"mp4mux", "plugins-good"},     {"aacparse", "plugins-good"},
+    {"pngenc", "plugins-good"},      {"pngdec", "plugins-good"},     {"jpegenc", "plugins-good"},
+    {"jpegdec", "plugins-good"},     {"jpegparse", "plugins-bad"},   {"videoflip", "plugins-good"},
+    {"deinterlace", "plugins-good"}, {"v4l2src", "plugins-good"},    {"opusenc", "plugins-base"},
+    {"opusparse", "plugins-bad"},
 };
 
 int media_init(scope_error *err)

@@ -112,19 +112,50 @@ run 0 "$SCOPE" run --quiet --plugin invert w.y4m -o j.mp4 -y
 [ ! -s err ] && [ ! -s out ] || fail "--quiet talks: $(cat err out)"
 
 # Ctrl-C: a whole file, 130, and a --start that goes on from there
-"$SCOPE" run --plugin color --frames 1000000 --size 64x48 -o int.mp4 2>err &
-pid=$!
-for _ in $(seq 100); do
-    [ "$(cat int.mp4.*.part 2>/dev/null | wc -c)" -gt 4000 ] && break
-    sleep 0.05
-done
-kill -INT $pid
-wait $pid
-[ $? = 130 ] || fail "Ctrl-C did not exit with 130: $(cat err)"
-says err "--start" "--frames" "int.mp4: "
-made=$(sed -n 's/^int.mp4: \([0-9]*\) written.*/\1/p' err)
+interrupt() { # BYTES OUTPUT ARGUMENT...: run, and press Ctrl-C when the part file has grown so far
+    local bytes=$1 output=$2 pid
+    shift 2
+    "$SCOPE" run "$@" -o "$output" 2>err &
+    pid=$!
+    for _ in $(seq 400); do
+        [ "$(cat "$output".*.part 2>/dev/null | wc -c)" -gt "$bytes" ] && break
+        sleep 0.02
+    done
+    kill -INT $pid
+    wait $pid
+    [ $? = 130 ] || fail "Ctrl-C did not exit with 130: $(cat err)"
+    says err "goes on from here"
+    made=$(sed -n "s/^$output: \([0-9]*\) written.*/\1/p" err)
+}
+interrupt 250000 int.mp4 --plugin color --frames 1000000 --size 160x120
+says err "--start" "--frames $((1000000 - made))"
+total=$made
 run 0 "$SCOPE" run int.mp4 -o - --json
-says err "\"written\":$made,"
+says err "\"written\":$total,"
+# the same with an input: both parts together are the whole
+interrupt 1000 part1.mkv --plugin trail int.mp4
+start=$(sed -n 's/.*--start \([0-9.]*\).*/\1/p' err)
+run 0 "$SCOPE" run --plugin trail int.mp4 --start "$start" -o part2.mkv
+rest=$(sed -n 's/^part2.mkv: \([0-9]*\) written.*/\1/p' err)
+[ $((made + rest)) = "$total" ] || fail "$made frames before --start $start and $rest after are not $total"
+# a second Ctrl-C ends it at once, and leaves nothing
+mkfifo pipe
+"$SCOPE" run - -o gone.mp4 <pipe 2>err &
+pid=$!
+exec 9>pipe
+head -c 40000 w.y4m >&9 2>/dev/null
+sleep 0.5
+kill -INT $pid
+sleep 0.2
+kill -INT $pid 2>/dev/null
+wait $pid
+[ $? = 130 ] || fail "two Ctrl-C did not exit with 130"
+exec 9>&-
+[ -z "$(ls gone.mp4.*.part 2>/dev/null)" ] || fail "a part file is left by Ctrl-C"
+
+# a contact sheet beside the video
+run 0 "$SCOPE" run --plugin invert w.y4m -o s.mp4 --sheet sheet.png
+[ "$(head -c 4 sheet.png | tail -c 3)" = PNG ] || fail "no contact sheet"
 
 # bench: the host adds at most 1 ms to a frame of 512x512
 run 0 "$SCOPE" bench --plugin passthrough --frames 20 --json
