@@ -70,7 +70,7 @@ static void on_signal(int signal_number, siginfo_t *info, void *context)
 {
     (void)context;
     if (signal_number == SIGALRM) {
-        last_word("takes longer than the limit");
+        last_word("takes longer than --limit allows");
         _exit(EXIT_FAILED);
     }
     const char *why = NULL;
@@ -107,14 +107,9 @@ static bool is_semver(const char *version)
 
 static void judge_identity(const judge *j, const char *version)
 {
-    if (!strchr(j->id, '.'))
-        judge_say(j, "warn", "identity",
-                  "the id %s has no owner's name in front, such as org.example.%s; another may "
-                  "have it too",
-                  j->id, j->id);
-    else if (is_semver(version))
+    if (is_semver(version))
         judge_say(j, "pass", "identity", "%s %s", j->id, version);
-    if (!is_semver(version))
+    else
         judge_say(j, "fail", "identity", "\"%s\" is no version; use three numbers, such as 1.0.0",
                   version);
 }

@@ -39,7 +39,7 @@ judged 3 fail sizes "returned 5" positive_status
 judged 3 fail crash "crashes (Segmentation fault) in process() on 17x31 pixels" crashes_in_process
 judged 3 fail crash "crashes (Aborted) in process() on 1x1" aborts_in_process
 judged 3 fail crash "ends the process by itself in process()" exits_in_process
-judged 3 fail crash "takes longer than the limit in process()" hangs_in_process
+judged 3 fail crash "takes longer than --limit allows in process()" hangs_in_process
 judged 3 fail crash "past the end of its frame" overruns
 judged 3 fail crash "before the start of its frame" underruns
 judged 3 fail crash "wrote to its input" writes_input
