@@ -1,6 +1,8 @@
 /* test_model.c - loading a folder, sharing it, and what a bad folder says. */
 #include "tiny.h"
 
+#include "plugin/streamdiffusion/alloc.h"
+
 static char dir[64];
 
 static void setup(void)
@@ -120,6 +122,31 @@ START_TEST(shapes_against_the_config)
 }
 END_TEST
 
+/* Whichever allocation fails, loading and opening end with an error and leave nothing behind. */
+START_TEST(memory_runs_out_anywhere)
+{
+    scope_error err;
+    tiny_make(dir, (tiny_options){0});
+    const model *m = NULL;
+    pipeline *p = NULL;
+    long n = 1;
+    for (; !p; n += 1 + n / 40) {
+        sd_alloc_fail_at(n);
+        m = acquire(dir, K_MEMORY_NORMAL, &err);
+        p = m ? pipeline_open(m, &err) : NULL;
+        sd_alloc_fail_at(0);
+        if (!p) {
+            ck_assert_int_lt(err.status, 0);
+            ck_assert_str_ne(err.text, "");
+            model_release(m);
+        }
+    }
+    ck_assert_int_gt(n, 100);
+    pipeline_close(p);
+    model_release(m);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("model");
@@ -132,6 +159,7 @@ int main(void)
     tcase_add_test(t, no_folder);
     tcase_add_test(t, missing_weights);
     tcase_add_test(t, shapes_against_the_config);
+    tcase_add_test(t, memory_runs_out_anywhere);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
