@@ -37,6 +37,12 @@ static inline cpu_device *cpu_of(const k_ctx *k)
     return (cpu_device *)k->device;
 }
 
+/* Threads for a loop over so many elements: waking one costs more than a small loop. */
+static inline int cpu_threads(const k_ctx *k, int64_t elements)
+{
+    return elements < 1 << 15 ? 1 : cpu_of(k)->threads;
+}
+
 k_device *cpu_device_open(const k_device_options *options, char why[K_WHY]);
 void cpu_device_close(k_device *device);
 size_t cpu_device_bytes(const k_device *device);

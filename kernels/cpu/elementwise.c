@@ -21,7 +21,7 @@ void cpu_activate(k_ctx *k, k_tensor y, k_tensor x, int act)
         return;
     const cpu_device *d = cpu_of(k);
     int64_t rows = k_rows(x);
-#pragma omp parallel for schedule(static) num_threads(d->threads)
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(k, rows *y.c))
     for (int64_t r = 0; r < rows; r++)
         d->simd->activate(cpu_row(y, r), cpu_row(x, r), x.c, act);
 }
@@ -36,7 +36,7 @@ void cpu_add(k_ctx *k, k_tensor y, k_tensor x, k_tensor z)
         k->planning)
         return;
     const cpu_device *d = cpu_of(k);
-#pragma omp parallel for schedule(static) num_threads(d->threads)
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(k, rows *y.c))
     for (int64_t r = 0; r < rows; r++)
         d->simd->add(cpu_row(y, r), cpu_row(x, r), cpu_row(z, r / every), x.c);
 }
@@ -46,7 +46,7 @@ void cpu_soft_clamp(k_ctx *k, k_tensor y, k_tensor x, float limit)
     if (!floats_hold(k, "soft_clamp", y, x) || k->planning)
         return;
     int64_t rows = k_rows(x);
-#pragma omp parallel for schedule(static) num_threads(cpu_of(k)->threads)
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(k, rows *y.c))
     for (int64_t r = 0; r < rows; r++)
         for (int c = 0; c < x.c; c++)
             cpu_row(y, r)[c] = limit * tanhf(cpu_row(x, r)[c] / limit);
@@ -62,7 +62,7 @@ void cpu_mix(k_ctx *k, k_tensor y, k_tensor coef, k_tensor x0, k_tensor x1, k_te
         return;
     const cpu_device *d = cpu_of(k);
     int64_t rows = k_rows(y), per_image = (int64_t)y.h * y.w;
-#pragma omp parallel for schedule(static) num_threads(d->threads)
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(k, rows *y.c))
     for (int64_t r = 0; r < rows; r++)
         d->simd->mix(cpu_row(y, r), cpu_row(coef, r / per_image), cpu_row(x0, r),
                      x1.dtype ? cpu_row(x1, r) : NULL, x2.dtype ? cpu_row(x2, r) : NULL, y.c);
@@ -77,7 +77,7 @@ void cpu_concat(k_ctx *k, k_tensor y, k_tensor a, k_tensor b)
                  "y's channels are not those of x and z together, or rows differ", y, a, b) ||
         k->planning)
         return;
-#pragma omp parallel for schedule(static) num_threads(cpu_of(k)->threads)
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(k, rows *y.c))
     for (int64_t r = 0; r < rows; r++) {
         memcpy(cpu_row(y, r), cpu_row(a, r), 4 * (size_t)a.c);
         memcpy(cpu_row(y, r) + a.c, cpu_row(b, r), 4 * (size_t)b.c);
@@ -93,7 +93,7 @@ void cpu_resize_nearest(k_ctx *k, k_tensor y, k_tensor x)
         k->planning)
         return;
     int64_t rows = k_rows(y);
-#pragma omp parallel for schedule(static) num_threads(cpu_of(k)->threads)
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(k, rows *y.c))
     for (int64_t r = 0; r < rows; r++) {
         int64_t image = r / ((int64_t)y.h * y.w), at = r % ((int64_t)y.h * y.w);
         int64_t sy = at / y.w * x.h / y.h, sx = at % y.w * x.w / y.w;

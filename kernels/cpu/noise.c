@@ -8,7 +8,7 @@ void cpu_noise(k_ctx *k, k_tensor y, uint64_t seed, uint32_t stream)
         return;
     /* Element i counts without the padding of rows, so the layout does not change the noise. */
     int64_t count = k_rows(y) * y.c, blocks = (count + 3) / 4;
-#pragma omp parallel for schedule(static) num_threads(cpu_of(k)->threads)
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(k, 8 * count))
     for (int64_t b = 0; b < blocks; b++) {
         float normal[4];
         philox_normals(seed, stream, (uint64_t)b, normal);

@@ -78,7 +78,7 @@ void SIMD(attend)(const simd_head *h, const float *q, int rows, int limit, float
     }
     for (int first = 0; first < end; first += SIMD_KEYS) {
         int count = end - first < SIMD_KEYS ? end - first : SIMD_KEYS, moved = 0;
-        int padded = round_up(round_up(count, NR), CHUNK);
+        int padded = round_up(count, CHUNK);
         scores(h, q, rows, first, round_up(count, NR), s);
         for (int i = 0; i < rows; i++) {
             int seen = limit > 0 && limit + i < h->tk ? limit + i - first : h->tk - first;
