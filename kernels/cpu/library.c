@@ -5,6 +5,9 @@
  * are part of it; GEGLU leaves through our own epilogue. Primitives belong to one context and one
  * weight; packed weights are shared by all primitives that like the same layout.
  *
+ * Running takes its scratch from the plan, but oneDNN allocates inside of each call: nodes for the
+ * arguments, and a buffer where a product goes through its GEMM. It keeps none of that.
+ *
  * Must stay true: a context reads its own entries without the lock, so none but itself (or the
  * end of the weight) changes them, and every change takes the lock.
  */
