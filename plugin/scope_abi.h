@@ -94,8 +94,9 @@ struct scope_host {
     /* One line of log, no newline. [any] */
     void (*log)(const scope_host *host, int level, const char *line);
 
-    /* Set t, h, w, c, dtype and device; the host fills in the rest. The frame stays the
-     * host's: never free it, never keep it after process() returns. [frame] */
+    /* Set t, h, w, c, dtype and device; the host fills in the rest, with the input's time.
+     * The frame stays the host's: never free it, never keep it after process() returns.
+     * [frame] */
     int (*video)(const scope_host *host, scope_video *v, scope_error *err);
 
     /* Report loading progress, 0..1, and a phase such as "unet". [load] */
@@ -121,8 +122,9 @@ typedef struct scope_plugin {
     int (*init)(const scope_host *host, const scope_kwargs *kw, scope_video *want,
                 void **self, scope_error *err);
 
-    /* One call per frame, or per `want.t` frames. `in` is NULL for a generator. Leave
-     * out->data NULL to emit nothing this time. On failure the host drops the frame and
+    /* One call per frame, or per `want.t` frames. `in` is NULL for a generator, which finds
+     * its time in out->pts_us. Leave out->data NULL to emit nothing this time; `*out = *in`
+     * returns the input as it is, without a copy. On failure the host drops the frame and
      * carries on, except after SCOPE_EDEVICE. [frame] */
     int (*process)(void *self, const scope_kwargs *kw, const scope_video *in,
                    scope_video *out, scope_error *err);

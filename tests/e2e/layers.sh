@@ -14,7 +14,7 @@ includes() {
 }
 own='^"[a-z0-9_]+(\.[a-z0-9_]+)*\.(h|inc)"' # a file beside it
 libc='^<(assert|ctype|dirent|dlfcn|elf|errno|fcntl|float|ftw|glob|inttypes|limits|link|locale|malloc|math|pthread|poll|sched|signal|spawn|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|string|strings|termios|time|unistd|wordexp|sys/[a-z]+)\.h>'
-includes kernels "$own|$libc|^\"(\.\./)+(kernels|philox|backend|cpu/[a-z_]+|simd/[a-z_]+)\.h\"|^\"(cpu|simd)/[a-z_]+\.h\"|^<(omp|immintrin|oneapi/dnnl/[a-z_]+)\.h>|^<cuda"
+includes kernels "$own|$libc|^\"(\.\./)+(kernels|philox|backend|cpu/[a-z_]+|simd/[a-z_]+)\.h\"|^\"(cpu|simd)/[a-z_]+\.h\"|^<(omp|immintrin|arm_neon|dnnl|dnnl_debug|dnnl_version|oneapi/dnnl/[a-z_]+)\.h>|^<cuda"
 includes schema "$own|$libc|^<jansson\.h>|^\"\.\./plugin/scope_abi\.h\""
 includes plugin/streamdiffusion "$own|$libc|^\"scope_plugin\.h\"|^\"kernels/kernels\.h\"|^\"\.\./\.\./kernels/kernels\.h\"|^<(jansson|utf8proc)\.h>"
 includes host "$own|$libc|^<(jansson|glib|glib-[a-z]+|glib/[a-z]+|gst/[a-z/-]+)\.h>|^\"(\.\./)+plugin/scope_(abi|plugin)\.h\"|^\"(\.\./)+schema/schema\.h\"|^\"(\.\./)*(media/)?[a-z_]+\.h\""
