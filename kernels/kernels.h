@@ -91,11 +91,15 @@ k_ctx *k_open(k_device *device, char why[K_WHY]);
 void k_close(k_ctx *k);
 
 /* Plan: run the network between the two. k_plan_end sizes the arena (it grows, never shrinks)
- * and returns k->status. Views of the arena from before are void. */
+ * and returns k->status. Views of the arena from before are void.
+ * Several networks may be planned one after the other. A plan speaks for each weight that it
+ * touches: what earlier plans of this context prepared of that weight, and this one does not
+ * ask for, is given back. */
 void k_plan_begin(k_ctx *k);
 int k_plan_end(k_ctx *k);
 
-/* A tensor of the frame arena, rows aligned to 64 bytes; contents undefined. */
+/* A tensor of the frame arena, contents undefined. Rows longer than 64 bytes begin on a multiple
+ * of 64, shorter ones are dense. */
 k_tensor k_temp(k_ctx *k, int dtype, int n, int h, int w, int c);
 /* Everything taken since the mark is given back. Frame start: k_release(k, 0). */
 size_t k_mark(const k_ctx *k);
@@ -128,6 +132,9 @@ typedef struct k_weight_desc {
     int32_t parts;           /* 1..K_MAX_PARTS, of out/parts rows each */
     k_array weight[K_MAX_PARTS];
     k_array bias[K_MAX_PARTS]; /* data NULL: none, for all parts alike */
+    /* 1: used once in a while (a text encoder), so it stays in its file's type and place, as all
+     * weights do with K_MEMORY_LOW; a few percent slower. */
+    int32_t rare;
 } k_weight_desc;
 
 /* Register a weight. Nothing is copied yet: planning prepares the form that each op needs. */

@@ -101,6 +101,12 @@ void cpu_weight_free(k_device *device, k_weight *weight);
 /* Forget what plans of the context asked for: all of it, or what the newest did not repeat. */
 void cpu_weights_release(k_ctx *k, int all);
 
+/* 1: the weight stays in its file's type and place. */
+static inline int cpu_stays(const cpu_device *d, const k_weight_desc *w)
+{
+    return d->memory == K_MEMORY_LOW || w->rare;
+}
+
 static inline int cpu_panels(const cpu_device *d, int columns)
 {
     return (columns + d->simd->nr - 1) / d->simd->nr;

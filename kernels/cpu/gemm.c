@@ -47,7 +47,7 @@ static plan plan_of(const cpu_device *d, const cpu_product *p)
     const k_weight_desc *w = &p->w->desc;
     plan l = {.groups = p->act == K_GEGLU ? 2 : 1};
     int mr = d->simd->mr, nr = d->simd->nr;
-    l.raw = d->memory == K_MEMORY_LOW;
+    l.raw = cpu_stays(d, w);
     l.size = (int)k_size(w->weight[0].dtype);
     plan_reduction(&l, w);
     l.threads = p->rows * l.depth * w->out < SMALL ? 1 : d->threads;

@@ -142,6 +142,33 @@ START_TEST(test_low_memory_holds_less)
 }
 END_TEST
 
+/* A weight that is rarely used is not copied, and gives the same result. */
+START_TEST(test_rare_weights_stay)
+{
+    enum { OUT = 70, IN = 50, ROWS = 9 };
+    static float values[OUT * IN], results[2][ROWS * OUT];
+    char why[K_WHY];
+    bed b = bed_open("base", K_MEMORY_NORMAL, 2);
+    k_tensor x = bed_tensor(&b, 1, 1, ROWS, IN, 0), y = bed_tensor(&b, 1, 1, ROWS, OUT, 0);
+    k_linear o = {0};
+    for (int i = 0; i < OUT * IN; i++)
+        values[i] = bed_value();
+    for (int rare = 0; rare < 2; rare++) {
+        k_weight_desc d = {.out = OUT, .in = IN, .kh = 1, .kw = 1, .parts = 1, .rare = rare};
+        d.weight[0] = (k_array){values, K_F32};
+        k_weight *w = k_weight_new(b.device, &d, why);
+        BED_RUN(&b, linear, y, x, w, &o);
+        k_get(b.k, y, results[rare]);
+        ck_assert((k_device_bytes(b.device) < sizeof values) == rare);
+        k_weight_free(b.device, w);
+    }
+    ck_assert_mem_eq(results[0], results[1], sizeof results[0]);
+    bed_drop(&b, &x, 0);
+    bed_drop(&b, &y, 0);
+    bed_close(&b);
+}
+END_TEST
+
 START_TEST(test_unplanned_shape_fails)
 {
     bed b = bed_open("base", K_MEMORY_NORMAL, 2);
@@ -408,5 +435,5 @@ START_TEST(test_tensors)
 END_TEST
 
 BED_MAIN("contract", test_planning_allocates_and_running_does_not, test_low_memory_holds_less,
-         test_unplanned_shape_fails, test_first_failure_stays, test_misuse_is_named,
-         test_bad_devices_and_weights, test_two_contexts, test_tensors)
+         test_rare_weights_stay, test_unplanned_shape_fails, test_first_failure_stays,
+         test_misuse_is_named, test_bad_devices_and_weights, test_two_contexts, test_tensors)
