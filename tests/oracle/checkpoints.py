@@ -75,7 +75,8 @@ MODELS = {
     "turbo": dict(unet=SD2_UNET, text=OPENCLIP_H, vae=SD_VAE, taesd={}, scheduler=EULER, pad="!"),
     "lcm": dict(unet=dict(SD15_UNET, time_cond_proj_dim=256), text=CLIP_L, vae=SD_VAE, taesd={},
                 scheduler=LCM),
-    "tiny-sd1": dict(unet=TINY_UNET, text=TINY_CLIP, vae=TINY_VAE, taesd=TINY_TAESD, scheduler=PNDM),
+    "tiny-sd1": dict(unet=TINY_UNET, text=TINY_CLIP, vae=TINY_VAE, taesd=TINY_TAESD, scheduler=PNDM,
+                     dtype=torch.float32),
     "tiny-sd2": dict(unet=dict(TINY_UNET, block_out_channels=(12, 16), norm_num_groups=4,
                                attention_head_dim=(1, 2), use_linear_projection=True,
                                upcast_attention=True, cross_attention_dim=24),
@@ -83,7 +84,8 @@ MODELS = {
                      vae=dict(TINY_VAE, block_out_channels=(4, 8, 8, 8)),
                      scheduler=DDIM_V, shards=2),
     "tiny-lcm": dict(unet=dict(TINY_UNET, block_out_channels=(8, 16), time_cond_proj_dim=32),
-                     text=dict(TINY_CLIP, num_hidden_layers=1), vae=TINY_TAESD, scheduler=LCM),
+                     text=dict(TINY_CLIP, num_hidden_layers=1), vae=TINY_TAESD, scheduler=LCM,
+                     dtype=torch.bfloat16),
 }
 
 TINY_VOCABULARY = 600
@@ -218,8 +220,9 @@ def write(name, folder, seed, dtype):
         save_network(new_vae(model["taesd"], seed), folder / "taesd", dtype)
 
 
-def cached(name, seed, root, dtype=torch.float16):
+def cached(name, seed, root):
     """The folder of checkpoint `name`, written on the first call."""
+    dtype = MODELS[name].get("dtype", torch.float16)
     kind = str(dtype).removeprefix("torch.")
     folder = pathlib.Path(root) / f"{name}-{kind}-seed{seed}-v{FORMAT}"
     if not folder.exists():
