@@ -66,12 +66,7 @@ complains 2 "--param model: write it as NAME=VALUE" "$SCOPE" check --param model
 complains 2 "amount" "$SCOPE" check --param amount=99 good.so
 
 run 3 "$SCOPE" check --json overruns.so
-python=$(command -v python3) && "$python" - <<'END'
-import json
-d = json.load(open("out"))
-assert d["good"] is False and d["file"] == "overruns.so", d
-assert [j["name"] for j in d["judgements"] if j["verdict"] == "fail"] == ["crash"], d
-END
-[ $? = 0 ] || fail "--json: $(cat out)"
+jq -e '.good == false and .file == "overruns.so" and
+    [.judgements[] | select(.verdict == "fail").name] == ["crash"]' out >/dev/null || fail "--json: $(cat out)"
 complains 2 "cannot read absent.so" "$SCOPE" check absent.so
 complains 2 "too few arguments" "$SCOPE" check
