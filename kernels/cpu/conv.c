@@ -7,7 +7,7 @@
 static int winograd_tile(const cpu_device *d, const cpu_product *p)
 {
     int64_t pixels = (int64_t)p->a.oh * p->a.ow;
-    if (cpu_stays(d, &p->w->desc) || p->a.k != 3 || p->a.stride != 1 || p->a.c < 16)
+    if (d->direct || cpu_stays(d, &p->w->desc) || p->a.k != 3 || p->a.stride != 1 || p->a.c < 16)
         return 0;
     return pixels >= 1024 ? 4 : pixels >= 256 ? 2 : 0;
 }
@@ -62,10 +62,10 @@ void cpu_conv(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, const k_conv 
         .act = o->act,
     };
     int m = winograd_tile(cpu_of(k), &p);
-    if (cpu_of(k)->library)
-        cpu_library(k, &p);
-    else if (m)
+    if (m)
         cpu_winograd(k, &p, m);
+    else if (cpu_of(k)->library)
+        cpu_library(k, &p);
     else
         cpu_gemm(k, &p);
 }

@@ -20,10 +20,11 @@ typedef struct cpu_device {
     int threads;
     int memory;                  /* k_memory */
     struct dnnl_engine *library; /* owned; NULL: products run on our own loops */
-    _Atomic size_t bytes;        /* of prepared weights */
-    pthread_mutex_t lock;        /* guards what follows, and building of forms */
-    k_weight *weights;           /* all of them, by their `next` */
-    uint64_t contexts;           /* a bit for each open context */
+    int direct;           /* convolutions are products always, Winograd's algorithm is left out */
+    _Atomic size_t bytes; /* of prepared weights */
+    pthread_mutex_t lock; /* guards what follows, and building of forms */
+    k_weight *weights;    /* all of them, by their `next` */
+    uint64_t contexts;    /* a bit for each open context */
 } cpu_device;
 
 typedef struct cpu_ctx {

@@ -71,16 +71,20 @@ static const simd *choose(void)
     return name && *name ? NULL : tables[count - 1];
 }
 
-/* 1: products run through oneDNN, as they do where our own loops have no fast table. SCOPE_CPU
- * says otherwise, and who names a table means our own. */
-static int wants_library(const simd *table)
+enum { OWN, MIXED, ONEDNN };
+
+/* What runs products: MIXED is oneDNN but for what our Winograd takes, the fastest where our own
+ * loops have no wide table (SPEED.md). Who names a table by SCOPE_ISA means our own. */
+static int choose_library(const simd *table)
 {
+    static const char *const names[] = {[OWN] = "own", [MIXED] = "mixed", [ONEDNN] = "onednn"};
     const char *name = getenv("SCOPE_CPU"), *isa = getenv("SCOPE_ISA");
-    if (name && !strcmp(name, "onednn"))
-        return 1;
-    if (name && !strcmp(name, "own"))
-        return 0;
-    return name && *name ? -1 : table == &simd_base && !(isa && *isa);
+    for (int i = OWN; name && i <= ONEDNN; i++)
+        if (!strcmp(name, names[i]))
+            return i;
+    if (name && *name)
+        return -1;
+    return table == &simd_base && !(isa && *isa) ? MIXED : OWN;
 }
 
 k_device *cpu_device_open(const k_device_options *options, char why[K_WHY])
@@ -97,9 +101,9 @@ k_device *cpu_device_open(const k_device_options *options, char why[K_WHY])
                  MAX_THREADS);
         return NULL;
     }
-    int library = wants_library(table);
+    int library = choose_library(table);
     if (library < 0) {
-        snprintf(why, K_WHY, "SCOPE_CPU=%s names no way to multiply; use \"own\" or \"onednn\".",
+        snprintf(why, K_WHY, "SCOPE_CPU=%s is not known; use \"own\", \"mixed\" or \"onednn\".",
                  getenv("SCOPE_CPU"));
         return NULL;
     }
@@ -114,6 +118,7 @@ k_device *cpu_device_open(const k_device_options *options, char why[K_WHY])
     }
     d->base.backend = &cpu_backend;
     d->simd = table;
+    d->direct = library == ONEDNN;
     d->memory = options->memory;
     d->threads = options->threads ? options->threads : online < 1 ? 1 : (int)online;
     if (d->threads > MAX_THREADS)

@@ -30,7 +30,7 @@ typedef struct entry {
     struct entry *next;
     onednn_shape shape;
     onednn_op *op;  /* owned */
-    packed *packed; /* NULL with K_MEMORY_LOW: weights are packed whenever op runs */
+    packed *packed; /* NULL where weights stay as they are: packed whenever op runs */
     int fresh;      /* asked for by the plan that is being made */
 } entry;
 
@@ -215,7 +215,7 @@ static entry *entry_new(k_ctx *k, const cpu_product *p, const onednn_shape *s)
     cpu_device *d = cpu_of(k);
     entry *e = calloc(1, sizeof *e);
     int status = e ? onednn_op_new(&e->op, d->library, s) : -1;
-    if (!status && d->memory != K_MEMORY_LOW) {
+    if (!status && !cpu_stays(d, &p->w->desc)) {
         packed *shared = packed_for(d, p->w, e->op);
         status = shared ? onednn_op_use(e->op, shared->data) : -1;
         e->packed = shared;

@@ -65,25 +65,26 @@ static bed library_open(int memory)
 /* ---- every case of the other tests ------------------------------------------------------------
  */
 
-static void run_program(const char *name, const char *isa)
+static void run_program(const char *name, const char *cpu, const char *isa)
 {
     char command[1024];
-    snprintf(command, sizeof command, "SCOPE_CPU=onednn ONEDNN_MAX_CPU_ISA=%s %s/tests/kernels/%s",
+    snprintf(command, sizeof command, "SCOPE_CPU=%s ONEDNN_MAX_CPU_ISA=%s %s/tests/kernels/%s", cpu,
              isa, BUILD_DIR, name);
     ck_assert_msg(system(command) == 0, "%s", command);
 }
 
 START_TEST(test_linear_cases)
 {
-    run_program("test_linear", "ALL");
-    run_program("test_linear", "SSE41");
+    run_program("test_linear", "onednn", "ALL");
+    run_program("test_linear", "onednn", "SSE41");
 }
 END_TEST
 
 START_TEST(test_conv_cases)
 {
-    run_program("test_conv", "ALL");
-    run_program("test_conv", "SSE41");
+    run_program("test_conv", "onednn", "ALL");
+    run_program("test_conv", "onednn", "SSE41");
+    run_program("test_conv", "mixed", "ALL");
 }
 END_TEST
 
