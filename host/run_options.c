@@ -169,6 +169,8 @@ static int parse_params(run_options *o, const raw *r, int argc, char **argv,
             return error_set(err, SCOPE_EINVAL, "", "--seed: none of the plugins has a seed");
         status = MIN(status, 0);
     }
+    if (!status && r->fit)
+        run_fit(&o->plugins, r->fit);
     for (int i = 0; r->params && r->params[i] && !status; i++)
         status = run_param_pair(&o->plugins, r->params[i], err);
     if (!status)
@@ -212,7 +214,7 @@ bool run_options_parse(run_options *o, int argc, char **argv, int *code)
          "Frames per second: frames are dropped or repeated; the rate of pictures (24)", "N"},
         {"size", 0, 0, G_OPTION_ARG_STRING, &r.size,
          "Size of the input, and of plugins that have width and height", "WxH"},
-        {"fit", 0, 0, G_OPTION_ARG_STRING, &r.fit, "How --size is reached: crop, pad, stretch",
+        {"fit", 0, 0, G_OPTION_ARG_STRING, &r.fit, "How a size is reached: crop, pad, stretch",
          "HOW"},
         {"start", 0, 0, G_OPTION_ARG_DOUBLE, &r.start, "Skip the beginning", "SECONDS"},
         {"frames", 0, 0, G_OPTION_ARG_STRING, &r.frames, "Stop after N frames", "N"},

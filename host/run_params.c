@@ -53,28 +53,6 @@ static bool is_called(const run_link *l, const char *name, size_t n)
            (strlen(last) == n && !strncmp(last, name, n));
 }
 
-/* A field by name or, if `loose`, by a beginning that only it has; '-' counts as '_'. */
-static const schema_field *find_field(const schema *s, const char *name, size_t n, bool loose)
-{
-    int count;
-    const schema_field *fields = schema_fields(s, &count), *found = NULL;
-    char *wanted = g_strdelimit(g_strndup(name, n), "-", '_');
-    for (int i = 0; i < count; i++) {
-        bool whole = !strcmp(fields[i].name, wanted);
-        if (!whole && !(loose && g_str_has_prefix(fields[i].name, wanted)))
-            continue;
-        if (found && !whole) {
-            found = NULL;
-            break;
-        }
-        found = &fields[i];
-        if (whole)
-            break;
-    }
-    g_free(wanted);
-    return found;
-}
-
 static int unknown_name(const run_plugins *p, const char *name, const char *const *known,
                         scope_error *err)
 {
@@ -141,8 +119,8 @@ static int target(const run_plugins *p, const char *address, const char *const *
     size_t n = strcspn(*rest, ".");
     for (int loose = 0; loose < 2; loose++) {
         for (int i = 0; i < p->count; i++) {
-            const schema_field *f = find_field(p->link[i].schema, *rest, n, loose);
-            if (f && (link < 0 || link == i))
+            const schema_field *f = schema_match(p->link[i].schema, *rest, n);
+            if (f && (loose || strlen(f->name) == n) && (link < 0 || link == i))
                 return found(p, i, f, *rest, to, rest);
         }
     }
@@ -256,24 +234,34 @@ int run_params_file(run_plugins *p, const char *path, scope_error *err)
     return status;
 }
 
-int run_everywhere(run_plugins *p, const char *name, int64_t value, bool keep, scope_error *err)
+/* Set `name` of each plugin that has such a field of `type`; value is stolen. */
+static int set_everywhere(run_plugins *p, const char *name, int type, json_t *value, bool keep,
+                          scope_error *err)
 {
-    int count = 0;
-    for (int i = 0; i < p->count; i++) {
+    int count = 0, status = 0;
+    json_t *one = json_pack("{s:o}", name, value);
+    for (int i = 0; i < p->count && !status; i++) {
         run_link *l = &p->link[i];
         const schema_field *f = schema_find(l->schema, name);
-        if (!f || f->type != SCOPE_INT)
+        if (!f || f->type != type)
             continue;
         count++;
-        if (keep && json_object_get(l->values, name))
-            continue;
-        json_t *one = json_pack("{s:I}", name, (json_int_t)value);
-        int status = merge(l, one, err);
-        json_decref(one);
-        if (status)
-            return status;
+        if (!keep || !json_object_get(l->values, name))
+            status = merge(l, one, err);
     }
-    return count;
+    json_decref(one);
+    return status ? status : count;
+}
+
+int run_everywhere(run_plugins *p, const char *name, int64_t value, bool keep, scope_error *err)
+{
+    return set_everywhere(p, name, SCOPE_INT, json_integer(value), keep, err);
+}
+
+void run_fit(run_plugins *p, const char *how)
+{
+    scope_error unable; /* a plugin that cannot do it this way is given what fits already */
+    set_everywhere(p, "fit", SCOPE_STR, json_string(how), false, &unable);
 }
 
 /* ---- flags --------------------------------------------------------------------------------------

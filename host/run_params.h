@@ -44,6 +44,8 @@ int run_params_file(run_plugins *p, const char *path, scope_error *err);
 /* Set an integer field of this name wherever there is one (and, if `keep`, it is not set yet);
  * returns how many there were, negative with *err. */
 int run_everywhere(run_plugins *p, const char *name, int64_t value, bool keep, scope_error *err);
+/* --fit is also the `fit` of plugins that know this way. */
+void run_fit(run_plugins *p, const char *how);
 
 /* What is left of argv after the general options: parameters and at most one argument, *input.
  * `known` (NULL-terminated) are the general options, for suggestions. */

@@ -24,15 +24,13 @@ static bool same(const char *given, const char *name, size_t n)
 }
 
 /* The property that `given` (n bytes) names exactly, as the singular of a list ("prompt"), or as a
- * unique prefix; NULL fills *err. */
-static const schema_field *find(const schema_field *f, const char *given, size_t n, const place *at,
-                                schema_error *err)
+ * unique prefix; else NULL, with all that it could be in near[*count]. */
+static const schema_field *match(const schema_field *f, const char *given, size_t n,
+                                 const char *near[SCHEMA_FIELDS_MAX], int *count)
 {
-    const char *near[SCHEMA_FIELDS_MAX], *all[SCHEMA_FIELDS_MAX];
-    char text[SEGMENT_MAX + 1], list[160] = "";
-    int count = 0;
     const schema_field *found = NULL, *singular = NULL;
-    for (int i = 0; i < f->count; i++) {
+    *count = 0;
+    for (int i = 0; i < f->count && n > 0; i++) {
         const schema_field *p = &f->properties[i];
         if (strlen(p->name) < n || !same(given, p->name, n))
             continue;
@@ -41,15 +39,31 @@ static const schema_field *find(const schema_field *f, const char *given, size_t
         if (p->type == SCOPE_LIST && !strcmp(p->name + n, "s"))
             singular = p;
         found = p;
-        near[count++] = p->name;
+        near[(*count)++] = p->name;
     }
-    if (singular && n > 0)
-        return singular;
+    return singular ? singular : *count == 1 ? found : NULL;
+}
+
+const schema_field *schema_match(const schema *s, const char *name, size_t n)
+{
+    const char *near[SCHEMA_FIELDS_MAX];
+    int count;
+    return match(&s->root, name, n, near, &count);
+}
+
+/* The same; NULL fills *err. */
+static const schema_field *find(const schema_field *f, const char *given, size_t n, const place *at,
+                                schema_error *err)
+{
+    const char *near[SCHEMA_FIELDS_MAX], *all[SCHEMA_FIELDS_MAX];
+    char text[SEGMENT_MAX + 1], list[160] = "";
+    int count;
+    const schema_field *found = match(f, given, n, near, &count);
+    if (found)
+        return found;
     snprintf(text, sizeof text, "%.*s", (int)n, given);
     place here = {at, text, 0};
-    if (count == 1 && n > 0)
-        return found;
-    if (count == 0 || n == 0) {
+    if (count == 0) {
         schema_fail_unknown(err, &here, "field", text, all, schema_names(f, all));
         return NULL;
     }

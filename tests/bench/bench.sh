@@ -53,9 +53,9 @@ fi
 lines_of() { # ENGINE SIZE
     tr '{,' '\n\n' | awk -v engine="$1" -v size="$2" -F'[:}"]+' '
         /"stage":/ { stage = $3 }
-        /"ms":/ { print engine, size, stage, $3 }
+        /"ms":/ && stage != "frame" { print engine, size, stage, $3 }
         /"init_ms":/ { print engine, size, "load", $3 }
-        /"median_ms":/ { print engine, size, "whole", $3 }
+        /"median_ms":/ { print engine, size, "frame", $3 }
         /"host_ms":/ { print engine, size, "host", $3 }
         /"peak_mib":/ { print engine, size, "peak", $3 }'
 }

@@ -38,14 +38,16 @@ def coefficients():
     return float(abar ** 0.5), float((1 - abar) ** 0.5)
 
 
-def modules(folder):
-    import torch
+def classes():
     from diffusers import AutoencoderTiny, UNet2DConditionModel
     from transformers import CLIPTextModel
-    text = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-    taesd = AutoencoderTiny.from_pretrained(folder / "taesd", torch_dtype=torch.float32)
-    return text.eval(), unet.eval(), taesd.eval()
+    return CLIPTextModel, UNet2DConditionModel, AutoencoderTiny
+
+
+def modules(folder):
+    import torch
+    names = ("text_encoder", "unet", "taesd")
+    return [c.from_pretrained(folder / n, torch_dtype=torch.float32).eval() for c, n in zip(classes(), names)]
 
 
 def run_frames(engine, size, frames):
@@ -108,6 +110,7 @@ def measure_torch(args):
     """Both memory layouts; for each stage the better one, and the better whole frame."""
     import torch
     torch.set_num_threads(args.threads)
+    classes()  # importing is not loading
     start = time.perf_counter()
     engine = Torch(args.model, torch.contiguous_format)
     load = 1e3 * (time.perf_counter() - start)

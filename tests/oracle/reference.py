@@ -103,13 +103,17 @@ class Model:
     # ---- the denoiser ----
 
     def guidance_embedding(self, scale):
-        """LCM's embedding of guidance scale w = scale - 1 (Luo et al. 2023, as diffusers feeds it)."""
+        """LCM's embedding of w = scale - 1 (Luo et al. 2023): [sin(1000 w f), cos(1000 w f)].
+
+        In double: at w = 7 the angles reach 7000, where diffusers' fp32 ones are off by 4e-4, more
+        than the rest of the network adds.
+        """
         dim = self.unet.config.time_cond_proj_dim
         if not dim:
             return None
-        w = torch.tensor([scale - 1.0]) * 1000.0
-        f = torch.exp(torch.arange(dim // 2, dtype=torch.float32) * -(np.log(10000.0) / (dim // 2 - 1)))
-        return torch.cat([torch.sin(w[:, None] * f), torch.cos(w[:, None] * f)], dim=1)
+        f = torch.exp(torch.arange(dim // 2, dtype=torch.float64) * -(np.log(10000.0) / (dim // 2 - 1)))
+        angle = 1000.0 * (scale - 1.0) * f
+        return torch.cat([angle.sin(), angle.cos()])[None].float()
 
     @torch.no_grad()
     def denoise(self, x, t, context, cond=None):
