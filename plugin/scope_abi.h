@@ -24,31 +24,39 @@
 extern "C" {
 #endif
 
-#define SCOPE_ABI 0u
+#define SCOPE_ABI    0u
 #define SCOPE_EXPORT __attribute__((visibility("default")))
 
 /* ---- data ------------------------------------------------------------------ */
 
 /* No enum below uses 0 for a real choice: zeroed memory is never valid by accident. */
-enum scope_dtype  { SCOPE_U8 = 1, SCOPE_F16 = 2, SCOPE_F32 = 3 };
+enum scope_dtype { SCOPE_U8 = 1, SCOPE_F16 = 2, SCOPE_F32 = 3 };
 enum scope_device { SCOPE_CPU = 1, SCOPE_CUDA = 2 };
-enum scope_level  { SCOPE_DEBUG = 1, SCOPE_INFO, SCOPE_WARN, SCOPE_ERROR };
-enum scope_type   { SCOPE_NULL = 1, SCOPE_BOOL, SCOPE_INT, SCOPE_NUM, SCOPE_STR, SCOPE_LIST, SCOPE_OBJ };
+enum scope_level { SCOPE_DEBUG = 1, SCOPE_INFO, SCOPE_WARN, SCOPE_ERROR };
+enum scope_type {
+    SCOPE_NULL = 1,
+    SCOPE_BOOL,
+    SCOPE_INT,
+    SCOPE_NUM,
+    SCOPE_STR,
+    SCOPE_LIST,
+    SCOPE_OBJ
+};
 
 enum scope_status {
-    SCOPE_OK        = 0,
-    SCOPE_EINVAL    = -1, /* a combination the schema cannot rule out; err->field names it */
-    SCOPE_ENOMEM    = -2,
-    SCOPE_EIO       = -3, /* weights missing or malformed */
-    SCOPE_EDEVICE   = -4, /* the device is lost: the host finishes this instance */
-    SCOPE_ECANCEL   = -5, /* host->cancelled() said so */
+    SCOPE_OK = 0,
+    SCOPE_EINVAL = -1, /* a combination the schema cannot rule out; err->field names it */
+    SCOPE_ENOMEM = -2,
+    SCOPE_EIO = -3,     /* weights missing or malformed */
+    SCOPE_EDEVICE = -4, /* the device is lost: the host finishes this instance */
+    SCOPE_ECANCEL = -5, /* host->cancelled() said so */
 };
 
 /* Filled by whoever returns a negative status. Caller-owned, so no errno, no globals. */
 typedef struct scope_error {
-    int32_t status;    /* scope_status */
-    char    field[60]; /* schema field at fault, or "" */
-    char    text[192]; /* one sentence for a person, no trailing newline */
+    int32_t status; /* scope_status */
+    char field[60]; /* schema field at fault, or "" */
+    char text[192]; /* one sentence for a person, no trailing newline */
 } scope_error;
 
 /* A video tensor, T x H x W x C. U8 is 0..255 and floats are 0..1, sRGB, RGB(A) order. */
@@ -58,18 +66,18 @@ typedef struct scope_video {
     int32_t device;             /* scope_device */
     int64_t stride_t, stride_h; /* bytes; w and c are dense */
     int64_t pts_us;             /* time of frame 0; an output inherits its input's */
-    void   *data;
-    void   *stream;             /* the cudaStream_t that orders access; NULL on the CPU */
+    void *data;
+    void *stream; /* the cudaStream_t that orders access; NULL on the CPU */
 } scope_video;
 
 typedef struct scope_value {
-    const char *name;           /* field name; NULL inside a list */
-    int32_t     type;           /* scope_type */
-    int32_t     count;          /* entries when LIST or OBJ */
+    const char *name; /* field name; NULL inside a list */
+    int32_t type;     /* scope_type */
+    int32_t count;    /* entries when LIST or OBJ */
     union {
-        int64_t     i;          /* BOOL, INT */
-        double      f;          /* NUM */
-        const char *s;          /* STR */
+        int64_t i;                    /* BOOL, INT */
+        double f;                     /* NUM */
+        const char *s;                /* STR */
         const struct scope_value *at; /* LIST, OBJ */
     } u;
 } scope_value;
@@ -78,8 +86,8 @@ typedef struct scope_value {
  * defaults applied. A plugin never re-validates and never repeats a default.
  * Valid until the call returns. */
 typedef struct scope_kwargs {
-    uint64_t           generation; /* changes when any value changes: cache on it */
-    int32_t            count;
+    uint64_t generation; /* changes when any value changes: cache on it */
+    int32_t count;
     const scope_value *at;
 } scope_kwargs;
 
@@ -87,9 +95,9 @@ typedef struct scope_kwargs {
 
 typedef struct scope_host scope_host;
 struct scope_host {
-    uint32_t    abi;
+    uint32_t abi;
     const char *version; /* of the host, for logs */
-    void       *ctx;     /* the host's; hands off */
+    void *ctx;           /* the host's; hands off */
 
     /* One line of log, no newline. [any] */
     void (*log)(const scope_host *host, int level, const char *line);
@@ -119,15 +127,15 @@ typedef struct scope_plugin {
     /* Load weights and build an instance. `want` arrives as one U8 CPU frame of any size;
      * change it to what process() should be fed: t = 0 for a generator, h and w to have
      * the host resize. On failure *self is ignored and fini() is not called. [load] */
-    int (*init)(const scope_host *host, const scope_kwargs *kw, scope_video *want,
-                void **self, scope_error *err);
+    int (*init)(const scope_host *host, const scope_kwargs *kw, scope_video *want, void **self,
+                scope_error *err);
 
     /* One call per frame, or per `want.t` frames. `in` is NULL for a generator, which finds
      * its time in out->pts_us. Leave out->data NULL to emit nothing this time; `*out = *in`
      * returns the input as it is, without a copy. On failure the host drops the frame and
      * carries on, except after SCOPE_EDEVICE. [frame] */
-    int (*process)(void *self, const scope_kwargs *kw, const scope_video *in,
-                   scope_video *out, scope_error *err);
+    int (*process)(void *self, const scope_kwargs *kw, const scope_video *in, scope_video *out,
+                   scope_error *err);
 
     /* Forget history (latents, noise, caches), keep weights. NULL if stateless. [frame] */
     void (*reset)(void *self);
@@ -154,7 +162,7 @@ SCOPE_EXPORT extern const scope_library scope_entry; /* [scan] */
 
 typedef struct scope_stage {
     const char *name; /* "encode", "unet"; static */
-    double      ms;   /* of the last process() call that ran this stage; 0 if none did */
+    double ms;        /* of the last process() call that ran this stage; 0 if none did */
 } scope_stage;
 
 typedef struct scope_stages {

@@ -12,13 +12,13 @@
 #define SCOPE_JSON(...) #__VA_ARGS__
 
 /* Export the plugins of this library. scope_abi.h made the symbol visible. */
-#define SCOPE_LIBRARY(...)                                                \
-    static const scope_plugin *const scope_plugins_[] = {__VA_ARGS__, 0}; \
+#define SCOPE_LIBRARY(...)                                                                         \
+    static const scope_plugin *const scope_plugins_[] = {__VA_ARGS__, 0};                          \
     const scope_library scope_entry = {SCOPE_ABI, scope_plugins_}
 
 /* Fill *err and return its status, so that failing is one line. */
-__attribute__((format(printf, 3, 4)))
-static inline int scope_fail(scope_error *err, int status, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static inline int scope_fail(scope_error *err, int status,
+                                                                   const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -30,9 +30,8 @@ static inline int scope_fail(scope_error *err, int status, const char *fmt, ...)
 }
 
 /* The same, naming the schema field that is at fault. */
-__attribute__((format(printf, 4, 5)))
-static inline int scope_fail_field(scope_error *err, int status, const char *field,
-                                   const char *fmt, ...)
+__attribute__((format(printf, 4, 5))) static inline int
+scope_fail_field(scope_error *err, int status, const char *field, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);

@@ -87,12 +87,12 @@ scope_kwargs *schema_bind(const schema *s, const json_t *values, uint64_t genera
 /* ---- flags: command line -> object --------------------------------------------------------- */
 
 /* The field that a person means by the first n bytes of `name`: its own name, the singular of a
- * list ("prompt"), or a prefix that no other field has, with '-' for '_'. NULL when there is none or
- * more than one. */
+ * list ("prompt"), or a prefix that no other field has, with '-' for '_'. NULL when there is none
+ * or more than one. */
 const schema_field *schema_match(const schema *s, const char *name, size_t n);
 /* Store `text` as field `name` of `values`, typed by the schema: numbers, true/false, enum
- * members, JSON for lists and objects, dotted paths ("prompts.0.weight"). The first part of `name` is read as by
- * schema_match. Range and type are checked here. */
+ * members, JSON for lists and objects, dotted paths ("prompts.0.weight"). The first part of `name`
+ * is read as by schema_match. Range and type are checked here. */
 int schema_flag(const schema *s, json_t *values, const char *name, const char *text,
                 schema_error *err);
 /* Flags grouped and ordered by ui.order, each with range, default and unit. */

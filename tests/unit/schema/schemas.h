@@ -22,7 +22,7 @@ static const char *const inline_schemas[] = {
             }
         }
     }),
-    SCOPE_JSON({
+          SCOPE_JSON({
         "title" : "Colour | with a pipe",
         "description" : "Moves colours.",
         "properties" : {
@@ -43,7 +43,7 @@ static const char *const inline_schemas[] = {
             "bypass" : {"type" : "boolean", "default" : false, "ui" : {"order" : 0}}
         }
     }),
-    SCOPE_JSON({
+                        SCOPE_JSON({
         "properties" : {
             "frames" : {
                 "type" : "integer",
@@ -56,7 +56,7 @@ static const char *const inline_schemas[] = {
             "gain" : {"type" : "number", "default" : 2, "minimum" : 1e-3}
         }
     }),
-    SCOPE_JSON({
+                            SCOPE_JSON({
         "properties" : {
             "w" :
                 {"type" : "integer", "default" : 512, "minimum" : 64, "maximum" : 2047, "step" : 8},
@@ -65,7 +65,7 @@ static const char *const inline_schemas[] = {
             "wide" : {"type" : "integer", "default" : 9007199254740993}
         }
     }),
-    SCOPE_JSON({
+                                SCOPE_JSON({
         "properties" : {
             "s" : {"type" : "string", "default" : "a | b\n\"c\" \u00e9"},
             "mode" : {
@@ -78,7 +78,7 @@ static const char *const inline_schemas[] = {
             "ratio" : {"type" : "number", "default" : 0.5, "enum" : [ 0.25, 0.5, 1 ]}
         }
     }),
-    SCOPE_JSON({
+                                                           SCOPE_JSON({
         "properties" : {
             "t_index_list" : {
                 "type" : "array",
@@ -104,7 +104,7 @@ static const char *const inline_schemas[] = {
             }
         }
     }),
-    SCOPE_JSON({
+                                                                                                                                                                                                                                                                                      SCOPE_JSON({
         "properties" : {
             "prompts" : {"$ref" : "base.json#/prompts"},
             "negative_prompt" : {"$ref" : "base.json#/negative_prompt"},
@@ -112,7 +112,7 @@ static const char *const inline_schemas[] = {
             "seed" : {"$ref" : "base.json#/seed", "ui" : null}
         }
     }),
-    SCOPE_JSON({
+                                                                                                                                                                                                                                                                                                                            SCOPE_JSON({
         "properties" : {
             "lora" : {
                 "type" : "object",
@@ -142,7 +142,7 @@ static const char *const inline_schemas[] = {
             }
         }
     }),
-    SCOPE_JSON({
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                              SCOPE_JSON({
         "properties" : {
             "point" : {
                 "type" : "object",
@@ -171,7 +171,7 @@ static const char *const inline_schemas[] = {
             }
         }
     }),
-    SCOPE_JSON({
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                      SCOPE_JSON({
         "properties" : {
             "grid" : {
                 "type" : "array",
@@ -192,7 +192,7 @@ static const char *const inline_schemas[] = {
             }
         }
     }),
-    SCOPE_JSON({
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                            SCOPE_JSON({
         "properties" : {
             "b" : {"type" : "boolean", "default" : true, "ui" : {"order" : 5}},
             "a" : {
@@ -210,7 +210,7 @@ static const char *const inline_schemas[] = {
             }
         }
     }),
-    SCOPE_JSON({
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                SCOPE_JSON({
         "properties" : {
             "alpha" : {"type" : "integer", "default" : 1},
             "alpha_end" : {"type" : "integer", "default" : 2},

@@ -114,7 +114,8 @@ START_TEST(json)
     ck_assert_str_eq(json_string_value(json_object_get(doc, "type")), "object");
     ck_assert_str_eq(json_object_iter_key(json_object_iter(fields)), "model_path");
     json_t *decay = json_object_get(fields, "decay");
-    json_t *want = json_loads(SCOPE_JSON({
+    json_t *want =
+        json_loads(SCOPE_JSON({
                                   "type" : "number",
                                   "default" : 0.9,
                                   "minimum" : 0,
@@ -124,7 +125,7 @@ START_TEST(json)
                                   "description" : "Per frame.",
                                   "ui" : {"order" : 1, "unit" : "of 1", "label" : "Decay"}
                               }),
-                              0, NULL);
+                                0, NULL);
     ck_assert(json_equal(decay, want));
     json_decref(want);
     ck_assert_ptr_null(json_object_get(json_object_get(fields, "seed"), "ui"));
