@@ -5,12 +5,13 @@ cd "$SRC" || exit 1
 bad=0
 say() { echo "$*"; bad=1; }
 
-# includes FOLDER-REGEX ALLOWED-REGEX: every #include of the folder's files must match.
+# includes FOLDER ALLOWED-REGEX: every #include of the folder's files must match.
 includes() {
-    while IFS=: read -r file line text; do
-        name=$(sed -E 's/^[[:space:]]*#[[:space:]]*include[[:space:]]*//' <<<"$text" | cut -d' ' -f1)
-        grep -qE "$2" <<<"$name" || say "$file:$line includes $name, which its layer may not"
-    done < <(git ls-files "$1" | grep -E '\.(c|h|cu|cuh)$' | xargs -r grep -nHE '^[[:space:]]*#[[:space:]]*include')
+    local wrong
+    wrong=$(git ls-files "$1" | grep -E '\.(c|h|cu|cuh)$' |
+        xargs -r grep -nHoE '^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"][^>"]*[>"]' |
+        sed -E 's/[[:space:]]*#[[:space:]]*include[[:space:]]*/\t/' | awk -F'\t' -v ok="$2" '$2 !~ ok')
+    [ -z "$wrong" ] || say "includes that their layer may not have:"$'\n'"$wrong"
 }
 own='^"[a-z0-9_]+(\.[a-z0-9_]+)*\.(h|inc)"' # a file beside it
 libc='^<(assert|ctype|dirent|dlfcn|elf|errno|fcntl|float|ftw|glob|inttypes|limits|link|locale|malloc|math|pthread|poll|sched|signal|spawn|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|string|strings|termios|time|unistd|wordexp|sys/[a-z]+)\.h>'
