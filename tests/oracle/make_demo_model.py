@@ -213,7 +213,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("folder", type=pathlib.Path)
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--steps", type=int, default=700, help="of each of the two trainings")
+    p.add_argument("--steps", type=int, default=700, help="of the autoencoder; the UNet gets twice as many")
     args = p.parse_args()
     torch.manual_seed(args.seed)
     pictures = [*photographs()]
@@ -229,13 +229,13 @@ def main():
     print("autoencoder")
     vae = train_autoencoder(pictures, args.seed, args.steps)
     print("denoiser")
-    unet = train_unet(vae, tokenizer, text, pictures, args.seed, args.steps)
+    unet = train_unet(vae, tokenizer, text, pictures, args.seed, 2 * args.steps)
 
     checkpoints.save_pipeline(args.folder, unet, text.eval(), vae, SCHEDULER, torch.float16)
     count = {n: sum(w.numel() for w in m.parameters()) for n, m in
              (("unet", unet), ("text", text), ("vae", vae))}
     (args.folder / "README.md").write_text(CARD.format(
-        seed=args.seed, crop=CROP, vae_steps=args.steps, unet_steps=args.steps,
+        seed=args.seed, crop=CROP, vae_steps=args.steps, unet_steps=2 * args.steps,
         styles=", ".join(sorted(STYLES)), **count))
 
 
