@@ -17,7 +17,7 @@ threads=$(nproc)
 caches=${XDG_CACHE_HOME:-$HOME/.cache}
 cache=$caches/scope-bench
 model=$cache/sd-turbo-f16
-table=$(mktemp) && trap 'rm -f "$table"' EXIT
+table=$(mktemp) && trap 'rm -f "$table" "$table.log"' EXIT
 
 # ---- what is measured with ------------------------------------------------------------------
 if ! [ -f "$model/complete" ]; then
@@ -26,6 +26,11 @@ if ! [ -f "$model/complete" ]; then
         --tokenizer "$root/tests/golden/tokenizer/bang"
     touch "$model/complete"
 fi
+
+peer() { # ENGINE SIZE; one that fails leaves its cells empty
+    "$python" "$here/peers.py" "$1" "$model" "$cache" "$2" "$frames" "$threads" 2>"$table.log" ||
+        { echo "peers.py $1 failed at $2:" && tail -n 3 "$table.log"; } >&2
+}
 
 python=
 for p in "${ORACLE_PYTHON:-}" "$caches/scope-oracle/venv/bin/python" python3; do
@@ -40,7 +45,7 @@ if [ -n "$python" ]; then
     peers=torch
     if "$python" -c 'import onnxruntime, onnxscript' 2>/dev/null; then
         for s in $sizes; do
-            "$python" "$here/peers.py" export "$model" "$cache" "$s" "$frames" "$threads" >&2 2>/dev/null
+            peer export "$s"
         done
         peers="torch onnx"
     fi
@@ -67,12 +72,17 @@ ours() { # ENGINE SIZE MEMORY
 }
 
 find "$model" -name '*.safetensors' -exec cat {} + >/dev/null # a warm page cache for every loader
+ticks() { # of the whole machine's work, and of this script's children
+    awk '/^cpu / { busy = $2 + $3 + $4 + $7 + $8 + $9 } FNR == NR { next } { print busy, $16 + $17 }' /proc/stat /proc/$$/stat
+}
+read -r busy own <<<"$(ticks)"
+began=$(date +%s)
 for round in $(seq "$rounds"); do
     echo "round $round of $rounds" >&2
     for s in $sizes; do
         ours ours "$s" normal
         for p in $peers; do
-            "$python" "$here/peers.py" "$p" "$model" "$cache" "$s" "$frames" "$threads" 2>/dev/null
+            peer "$p" "$s"
         done
         ours low "$s" low
         "$build/tests/bench/dnnl_floor" $((s / 8)) | awk -v s="$s" '$1 == "floor" { print "floor", s, "unet", 1000 * $3 }'
@@ -82,6 +92,10 @@ for round in $(seq "$rounds"); do
 done >>"$table"
 
 # ---- medians, ratios, bars ------------------------------------------------------------------------
+read -r busy_now own_now <<<"$(ticks)"
+seconds=$(($(date +%s) - began + 1))
+foreign=$(((busy_now - busy - own_now + own) * 100 / (seconds * threads * $(getconf CLK_TCK))))
 cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
 echo "$(hostname), ${cpu:-$(uname -m)}, $threads threads, fp32; SD-Turbo shapes, fp16 file; $rounds rounds, medians"
+echo "other processes used $foreign % of the machine meanwhile (above 2 %, figures are too high)"
 sort -k1,3 -k4,4n "$table" | awk -v sizes="$sizes" -f "$here/bench.awk"
