@@ -33,21 +33,26 @@ class Clock:
 
 
 def coefficients():
-    beta = np.linspace(0.00085 ** 0.5, 0.012 ** 0.5, 1000) ** 2
+    beta = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     abar = np.cumprod(1 - beta)[TIMESTEP]
-    return float(abar ** 0.5), float((1 - abar) ** 0.5)
+    return float(abar**0.5), float((1 - abar) ** 0.5)
 
 
 def classes():
     from diffusers import AutoencoderTiny, UNet2DConditionModel
     from transformers import CLIPTextModel
+
     return CLIPTextModel, UNet2DConditionModel, AutoencoderTiny
 
 
 def modules(folder):
     import torch
+
     names = ("text_encoder", "unet", "taesd")
-    return [c.from_pretrained(folder / n, torch_dtype=torch.float32).eval() for c, n in zip(classes(), names)]
+    return [
+        c.from_pretrained(folder / n, torch_dtype=torch.float32).eval()
+        for c, n in zip(classes(), names)
+    ]
 
 
 def run_frames(engine, size, frames):
@@ -77,6 +82,7 @@ def run_frames(engine, size, frames):
 class Torch:
     def __init__(self, folder, layout):
         import torch
+
         self.torch, self.layout = torch, layout
         self.parts = modules(folder)
         self.vocabulary = self.parts[0].config.vocab_size
@@ -109,6 +115,7 @@ class Torch:
 def measure_torch(args):
     """Both memory layouts; for each stage the better one, and the better whole frame."""
     import torch
+
     torch.set_num_threads(args.threads)
     classes()  # importing is not loading
     start = time.perf_counter()
@@ -124,6 +131,7 @@ def measure_torch(args):
 def export(args):
     """Each network as ONNX with its weights beside it, once per model and size: shapes are fixed."""
     import torch
+
     folder = args.cache / f"onnx-{args.size}"
     if (folder / "complete").exists():
         return folder
@@ -144,14 +152,24 @@ def export(args):
     latent = torch.zeros(1, 4, side, side)
     jobs = {
         "text": (text, lambda y: y.last_hidden_state, (torch.ones(1, 77, dtype=torch.int64),)),
-        "unet": (unet, lambda y: y.sample, (latent, torch.tensor([TIMESTEP]), torch.zeros(1, 77, width))),
+        "unet": (
+            unet,
+            lambda y: y.sample,
+            (latent, torch.tensor([TIMESTEP]), torch.zeros(1, 77, width)),
+        ),
         "encode": (taesd.encoder, lambda y: y, (torch.zeros(1, 3, args.size, args.size),)),
         "decode": (taesd.decoder, lambda y: y, (latent,)),
     }
     for name, (net, take, example) in jobs.items():
         with torch.inference_mode(False), torch.no_grad():
-            torch.onnx.export(Plain(net, take), example, folder / f"{name}.onnx", dynamo=True,
-                              external_data=name in ("unet", "text"), verbose=False)
+            torch.onnx.export(
+                Plain(net, take),
+                example,
+                folder / f"{name}.onnx",
+                dynamo=True,
+                external_data=name in ("unet", "text"),
+                verbose=False,
+            )
     (folder / "complete").write_text(str(text.config.vocab_size))
     return folder
 
@@ -159,12 +177,16 @@ def export(args):
 class Onnx:
     def __init__(self, folder, threads):
         import onnxruntime as ort
+
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        self.session = {n: ort.InferenceSession(str(folder / f"{n}.onnx"), options,
-                                                providers=["CPUExecutionProvider"])
-                        for n in ("text", "unet", "encode", "decode")}
+        self.session = {
+            n: ort.InferenceSession(
+                str(folder / f"{n}.onnx"), options, providers=["CPUExecutionProvider"]
+            )
+            for n in ("text", "unet", "encode", "decode")
+        }
         self.vocabulary = int((folder / "complete").read_text())
 
     def run(self, name, *values):

@@ -21,9 +21,17 @@ TINY_FRAMES = {
     "img2img vae odd size": dict(size=(72, 88), prompts=CAT, steps=4, strength=0.9, tiny=False),
     "img2img 4 steps": dict(size=(40, 104), prompts=CASTLE, steps=4),
     "txt2img": dict(size=(64, 72), prompts=CASTLE, text=True, steps=2),
-    "guidance and negative": dict(size=(64, 64), prompts=CAT, steps=2, guidance=3.5,
-                                  negative="blurry low quality", strength=0.8),
-    "blend linear": dict(IMAGE, size=(64, 64), prompts=[(CAT, 0.7), (CASTLE, 2.0), ("the sea", 0.3)]),
+    "guidance and negative": dict(
+        size=(64, 64),
+        prompts=CAT,
+        steps=2,
+        guidance=3.5,
+        negative="blurry low quality",
+        strength=0.8,
+    ),
+    "blend linear": dict(
+        IMAGE, size=(64, 64), prompts=[(CAT, 0.7), (CASTLE, 2.0), ("the sea", 0.3)]
+    ),
     "blend slerp": dict(IMAGE, size=(64, 64), prompts=[(CAT, 1.0), (CASTLE, 3.0)], method="slerp"),
     "t_index_list": dict(size=(64, 64), prompts=CAT, indices=[12, 24, 40], steps=50),
     "without renoising": dict(size=(64, 64), prompts=CAT, steps=3, add_noise=False),
@@ -32,8 +40,15 @@ TINY_FRAMES = {
 }
 FULL_FRAMES = {
     "img2img taesd": dict(IMAGE, size=(256, 256), prompts=CAT),
-    "img2img vae, guidance": dict(size=(192, 256), prompts=CAT, steps=2, strength=0.7, guidance=2.0,
-                                  negative="blurry low quality", tiny=False),
+    "img2img vae, guidance": dict(
+        size=(192, 256),
+        prompts=CAT,
+        steps=2,
+        strength=0.7,
+        guidance=2.0,
+        negative="blurry low quality",
+        tiny=False,
+    ),
     "txt2img": dict(size=(256, 256), prompts=CASTLE, text=True, steps=2),
 }
 
@@ -47,19 +62,30 @@ FULL_UNETS = {
 }
 
 SCHEDULES = [
-    dict(steps=1, strength=1.0), dict(steps=2, strength=1.0), dict(steps=4, strength=1.0),
-    dict(steps=8, strength=1.0), dict(steps=25, strength=1.0), dict(steps=50, strength=1.0),
-    dict(steps=1, strength=0.99), dict(steps=1, strength=0.58), dict(steps=1, strength=0.02),
-    dict(steps=2, strength=0.5), dict(steps=3, strength=0.9), dict(steps=7, strength=0.33),
-    dict(steps=50, strength=1.0, indices=[0, 16, 32, 45]), dict(steps=4, strength=1.0, indices=[1, 2]),
+    dict(steps=1, strength=1.0),
+    dict(steps=2, strength=1.0),
+    dict(steps=4, strength=1.0),
+    dict(steps=8, strength=1.0),
+    dict(steps=25, strength=1.0),
+    dict(steps=50, strength=1.0),
+    dict(steps=1, strength=0.99),
+    dict(steps=1, strength=0.58),
+    dict(steps=1, strength=0.02),
+    dict(steps=2, strength=0.5),
+    dict(steps=3, strength=0.9),
+    dict(steps=7, strength=0.33),
+    dict(steps=50, strength=1.0, indices=[0, 16, 32, 45]),
+    dict(steps=4, strength=1.0, indices=[1, 2]),
     dict(steps=50, strength=1.0, indices=[49]),
 ]
 
 
 def frame_command(given, size, seed):
     """The probe's fields for arguments of reference.Model.frame."""
-    command = dict(dict(strength=1.0, guidance=1.0, negative="", method="linear", tiny=True,
-                        add_noise=True), **given)
+    command = dict(
+        dict(strength=1.0, guidance=1.0, negative="", method="linear", tiny=True, add_noise=True),
+        **given,
+    )
     if isinstance(command["prompts"], str):
         command["prompts"] = [(command["prompts"], 1.0)]
     return dict(command, seed=seed, height=size[0], width=size[1])

@@ -27,65 +27,155 @@ CROSS, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
 UP_CROSS, UP_PLAIN = "CrossAttnUpBlock2D", "UpBlock2D"
 
 SD15_UNET = dict(
-    sample_size=64, block_out_channels=(320, 640, 1280, 1280), layers_per_block=2,
-    down_block_types=(CROSS, CROSS, CROSS, PLAIN), up_block_types=(UP_PLAIN, UP_CROSS, UP_CROSS, UP_CROSS),
-    cross_attention_dim=768, attention_head_dim=8)
+    sample_size=64,
+    block_out_channels=(320, 640, 1280, 1280),
+    layers_per_block=2,
+    down_block_types=(CROSS, CROSS, CROSS, PLAIN),
+    up_block_types=(UP_PLAIN, UP_CROSS, UP_CROSS, UP_CROSS),
+    cross_attention_dim=768,
+    attention_head_dim=8,
+)
 SD2_UNET = dict(
-    SD15_UNET, cross_attention_dim=1024, attention_head_dim=(5, 10, 20, 20), use_linear_projection=True)
+    SD15_UNET,
+    cross_attention_dim=1024,
+    attention_head_dim=(5, 10, 20, 20),
+    use_linear_projection=True,
+)
 CLIP_L = dict(
-    vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
-    num_attention_heads=12, hidden_act="quick_gelu", projection_dim=768,
-    bos_token_id=49406, eos_token_id=49407, pad_token_id=1)
+    vocab_size=49408,
+    hidden_size=768,
+    intermediate_size=3072,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    hidden_act="quick_gelu",
+    projection_dim=768,
+    bos_token_id=49406,
+    eos_token_id=49407,
+    pad_token_id=1,
+)
 OPENCLIP_H = dict(
-    vocab_size=49408, hidden_size=1024, intermediate_size=4096, num_hidden_layers=23,
-    num_attention_heads=16, hidden_act="gelu", projection_dim=512,
-    bos_token_id=49406, eos_token_id=49407, pad_token_id=1)
+    vocab_size=49408,
+    hidden_size=1024,
+    intermediate_size=4096,
+    num_hidden_layers=23,
+    num_attention_heads=16,
+    hidden_act="gelu",
+    projection_dim=512,
+    bos_token_id=49406,
+    eos_token_id=49407,
+    pad_token_id=1,
+)
 SD_VAE = dict(
-    block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, sample_size=512,
-    down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-    scaling_factor=0.18215)
+    block_out_channels=(128, 256, 512, 512),
+    layers_per_block=2,
+    latent_channels=4,
+    sample_size=512,
+    down_block_types=("DownEncoderBlock2D",) * 4,
+    up_block_types=("UpDecoderBlock2D",) * 4,
+    scaling_factor=0.18215,
+)
 
-SCHEDULE = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-                num_train_timesteps=1000, set_alpha_to_one=False, steps_offset=1,
-                prediction_type="epsilon")
+SCHEDULE = dict(
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule="scaled_linear",
+    num_train_timesteps=1000,
+    set_alpha_to_one=False,
+    steps_offset=1,
+    prediction_type="epsilon",
+)
 PNDM = dict(SCHEDULE, _class_name="PNDMScheduler", skip_prk_steps=True)
-DDIM_V = dict(SCHEDULE, _class_name="DDIMScheduler", clip_sample=False, prediction_type="v_prediction")
+DDIM_V = dict(
+    SCHEDULE, _class_name="DDIMScheduler", clip_sample=False, prediction_type="v_prediction"
+)
 EULER = dict(SCHEDULE, _class_name="EulerDiscreteScheduler", timestep_spacing="trailing")
-LCM = dict(SCHEDULE, _class_name="LCMScheduler", clip_sample=False, original_inference_steps=50,
-           timestep_scaling=10.0, rescale_betas_zero_snr=False)
+LCM = dict(
+    SCHEDULE,
+    _class_name="LCMScheduler",
+    clip_sample=False,
+    original_inference_steps=50,
+    timestep_scaling=10.0,
+    rescale_betas_zero_snr=False,
+)
 
 # Tiny networks: two resolutions, odd head sizes, every branch of the full ones.
 TINY_UNET = dict(
-    sample_size=8, block_out_channels=(8, 24), layers_per_block=1, norm_num_groups=8,
-    down_block_types=(CROSS, PLAIN), up_block_types=(UP_PLAIN, UP_CROSS),
-    cross_attention_dim=32, attention_head_dim=2)
+    sample_size=8,
+    block_out_channels=(8, 24),
+    layers_per_block=1,
+    norm_num_groups=8,
+    down_block_types=(CROSS, PLAIN),
+    up_block_types=(UP_PLAIN, UP_CROSS),
+    cross_attention_dim=32,
+    attention_head_dim=2,
+)
 TINY_CLIP = dict(
-    hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-    hidden_act="quick_gelu", projection_dim=32)
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    hidden_act="quick_gelu",
+    projection_dim=32,
+)
 TINY_VAE = dict(
-    SD_VAE, block_out_channels=(8, 8, 8, 16), layers_per_block=1, norm_num_groups=4, sample_size=64)
+    SD_VAE, block_out_channels=(8, 8, 8, 16), layers_per_block=1, norm_num_groups=4, sample_size=64
+)
 TINY_TAESD = dict(
-    encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4,
-    num_encoder_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 1))
+    encoder_block_out_channels=(8,) * 4,
+    decoder_block_out_channels=(8,) * 4,
+    num_encoder_blocks=(1, 1, 1, 1),
+    num_decoder_blocks=(1, 1, 1, 1),
+)
 
 MODELS = {
     "sd15": dict(unet=SD15_UNET, text=CLIP_L, vae=SD_VAE, taesd={}, scheduler=PNDM),
-    "sd21": dict(unet=dict(SD2_UNET, sample_size=96, upcast_attention=True), text=OPENCLIP_H,
-                 vae=SD_VAE, taesd={}, scheduler=DDIM_V, pad="!"),
+    "sd21": dict(
+        unet=dict(SD2_UNET, sample_size=96, upcast_attention=True),
+        text=OPENCLIP_H,
+        vae=SD_VAE,
+        taesd={},
+        scheduler=DDIM_V,
+        pad="!",
+    ),
     "turbo": dict(unet=SD2_UNET, text=OPENCLIP_H, vae=SD_VAE, taesd={}, scheduler=EULER, pad="!"),
-    "lcm": dict(unet=dict(SD15_UNET, time_cond_proj_dim=256), text=CLIP_L, vae=SD_VAE, taesd={},
-                scheduler=LCM),
-    "tiny-sd1": dict(unet=TINY_UNET, text=TINY_CLIP, vae=TINY_VAE, taesd=TINY_TAESD, scheduler=PNDM,
-                     dtype=torch.float32),
-    "tiny-sd2": dict(unet=dict(TINY_UNET, block_out_channels=(12, 16), norm_num_groups=4,
-                               attention_head_dim=(1, 2), use_linear_projection=True,
-                               upcast_attention=True, cross_attention_dim=24),
-                     text=dict(TINY_CLIP, hidden_size=24, hidden_act="gelu"), pad="!",
-                     vae=dict(TINY_VAE, block_out_channels=(4, 8, 8, 8)),
-                     scheduler=DDIM_V, shards=2),
-    "tiny-lcm": dict(unet=dict(TINY_UNET, block_out_channels=(8, 16), time_cond_proj_dim=32),
-                     text=dict(TINY_CLIP, num_hidden_layers=1), vae=TINY_TAESD, scheduler=LCM,
-                     dtype=torch.bfloat16),
+    "lcm": dict(
+        unet=dict(SD15_UNET, time_cond_proj_dim=256),
+        text=CLIP_L,
+        vae=SD_VAE,
+        taesd={},
+        scheduler=LCM,
+    ),
+    "tiny-sd1": dict(
+        unet=TINY_UNET,
+        text=TINY_CLIP,
+        vae=TINY_VAE,
+        taesd=TINY_TAESD,
+        scheduler=PNDM,
+        dtype=torch.float32,
+    ),
+    "tiny-sd2": dict(
+        unet=dict(
+            TINY_UNET,
+            block_out_channels=(12, 16),
+            norm_num_groups=4,
+            attention_head_dim=(1, 2),
+            use_linear_projection=True,
+            upcast_attention=True,
+            cross_attention_dim=24,
+        ),
+        text=dict(TINY_CLIP, hidden_size=24, hidden_act="gelu"),
+        pad="!",
+        vae=dict(TINY_VAE, block_out_channels=(4, 8, 8, 8)),
+        scheduler=DDIM_V,
+        shards=2,
+    ),
+    "tiny-lcm": dict(
+        unet=dict(TINY_UNET, block_out_channels=(8, 16), time_cond_proj_dim=32),
+        text=dict(TINY_CLIP, num_hidden_layers=1),
+        vae=TINY_TAESD,
+        scheduler=LCM,
+        dtype=torch.bfloat16,
+    ),
 }
 
 TINY_VOCABULARY = 600
@@ -108,7 +198,7 @@ def fill(model, seed, scope):
             if any(f".{k}." in name for k in ("to_q", "to_k", "q_proj", "k_proj")):
                 gain = 1.5
             elif relu:
-                gain = 0.5 if ".conv.4." in name else 2 ** 0.5
+                gain = 0.5 if ".conv.4." in name else 2**0.5
             r *= gain / p[0].numel() ** 0.5
         else:
             r = 0.1 * r + (1.0 if name.endswith("weight") else 0.0)
@@ -126,12 +216,22 @@ def calibrate(vae, seed):
         last = vae.encoder.layers[-1]
         scale_to(last, vae.encode(x).latents, 1.0, 0.0, slice(None))
         # The decoder returns 2 y - 1.
-        scale_to(vae.decoder.layers[-1], vae.decode(z).sample, 0.35, 0.0, slice(None), before=(2.0, -1.0))
+        scale_to(
+            vae.decoder.layers[-1], vae.decode(z).sample, 0.35, 0.0, slice(None), before=(2.0, -1.0)
+        )
         return
     mean = slice(0, 4)
-    scale_to(vae.quant_conv, vae.encode(x).latent_dist.mean, 1 / vae.config.scaling_factor, 0.0, mean)
+    scale_to(
+        vae.quant_conv, vae.encode(x).latent_dist.mean, 1 / vae.config.scaling_factor, 0.0, mean
+    )
     vae.post_quant_conv.weight.data *= vae.config.scaling_factor
-    scale_to(vae.decoder.conv_out, vae.decode(z / vae.config.scaling_factor).sample, 0.35, 0.0, slice(None))
+    scale_to(
+        vae.decoder.conv_out,
+        vae.decode(z / vae.config.scaling_factor).sample,
+        0.35,
+        0.0,
+        slice(None),
+    )
 
 
 def scale_to(layer, y, std, mean, rows, before=(1.0, 0.0)):
@@ -158,7 +258,8 @@ def save(model, folder, dtype, shards=1, prefix="", stem="diffusion_pytorch_mode
         where.update({n: file for n in part})
     total = sum(t.numel() * t.element_size() for t in state.values())
     (folder / f"{stem}.safetensors.index.json").write_text(
-        json.dumps(dict(metadata=dict(total_size=total), weight_map=where), indent=1) + "\n")
+        json.dumps(dict(metadata=dict(total_size=total), weight_map=where), indent=1) + "\n"
+    )
 
 
 def write_json(path, data):
@@ -192,30 +293,52 @@ def save_pipeline(folder, unet, text, vae, scheduler, dtype, shards=1):
     save_text_encoder(text, folder / "text_encoder", dtype)
     save_network(vae, folder / "vae", dtype)
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
-    write_json(folder / "model_index.json", {
-        "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.36.0",
-        "feature_extractor": [None, None], "requires_safety_checker": False,
-        "safety_checker": [None, None],
-        "scheduler": ["diffusers", scheduler["_class_name"]],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", type(vae).__name__]})
+    write_json(
+        folder / "model_index.json",
+        {
+            "_class_name": "StableDiffusionPipeline",
+            "_diffusers_version": "0.36.0",
+            "feature_extractor": [None, None],
+            "requires_safety_checker": False,
+            "safety_checker": [None, None],
+            "scheduler": ["diffusers", scheduler["_class_name"]],
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "vae": ["diffusers", type(vae).__name__],
+        },
+    )
 
 
 def write(name, folder, seed, dtype):
     model, folder = MODELS[name], pathlib.Path(folder)
     size = model["text"].get("vocab_size", TINY_VOCABULARY)
     vocabulary.write(folder / "tokenizer", size, pad=model.get("pad", vocabulary.END))
-    config = CLIPTextConfig(**dict(
-        dict(vocab_size=size, bos_token_id=size - 2, eos_token_id=size - 1, pad_token_id=1,
-             max_position_embeddings=77), **model["text"]))
+    config = CLIPTextConfig(
+        **dict(
+            dict(
+                vocab_size=size,
+                bos_token_id=size - 2,
+                eos_token_id=size - 1,
+                pad_token_id=1,
+                max_position_embeddings=77,
+            ),
+            **model["text"],
+        )
+    )
     # Built without the default initialisation, which costs minutes at full size.
     with torch.device("meta"):
         unet = UNet2DConditionModel(**model["unet"])
     text = CLIPTextModel(config)
-    save_pipeline(folder, fill(unet, seed, "unet"), fill(text, seed, "text_encoder"),
-                  new_vae(model["vae"], seed), model["scheduler"], dtype, model.get("shards", 1))
+    save_pipeline(
+        folder,
+        fill(unet, seed, "unet"),
+        fill(text, seed, "text_encoder"),
+        new_vae(model["vae"], seed),
+        model["scheduler"],
+        dtype,
+        model.get("shards", 1),
+    )
     if "taesd" in model:
         save_network(new_vae(model["taesd"], seed), folder / "taesd", dtype)
 

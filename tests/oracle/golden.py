@@ -22,7 +22,7 @@ from probe import Probe
 from reference import Model, step
 
 SEED = 7
-SIZE = (48, 40)   # of frames: an odd latent, 6 x 5
+SIZE = (48, 40)  # of frames: an odd latent, 6 x 5
 CODED = (24, 40)  # of the pictures that the autoencoders code
 TEXTS = ["a photo of a cat", "", "Café 雨 👍🏽's  rock'n'roll\t42!", "!" * 90]
 
@@ -47,8 +47,12 @@ class Golden:
 def text(g, ref):
     ids = [ref.ids(t) for t in TEXTS]
     g.expect("tokens", "tokens", np.array(ids, np.float32)[None, None], texts=TEXTS)
-    g.expect("text", "text", ref.embed_ids(ids[0]).numpy()[None],
-             ids=g.give("ids", np.array(ids[0], np.int32)))
+    g.expect(
+        "text",
+        "text",
+        ref.embed_ids(ids[0]).numpy()[None],
+        ids=g.give("ids", np.array(ids[0], np.int32)),
+    )
 
 
 def unet(g, ref):
@@ -58,8 +62,15 @@ def unet(g, ref):
     for i, (h, w, t, guidance) in enumerate(cases.TINY_UNETS):
         x = cases.normal((1, config.in_channels, h, w), SEED + i)
         y = ref.denoise(x, t, states, ref.guidance_embedding(guidance))
-        g.expect("unet", f"unet{i}", cases.nhwc(y), x=g.give(f"x{i}", cases.nhwc(x)), timestep=t,
-                 guidance=guidance, states="states")
+        g.expect(
+            "unet",
+            f"unet{i}",
+            cases.nhwc(y),
+            x=g.give(f"x{i}", cases.nhwc(x)),
+            timestep=t,
+            guidance=guidance,
+            states="states",
+        )
 
 
 @torch.no_grad()
@@ -72,10 +83,22 @@ def autoencoder(g, ref, tiny):
         y, back, x = net.encode(x).latents, net.decode(z).sample / 2 + 0.5, x / 2 + 0.5
     else:
         y, back = net.encode(x).latent_dist.mode(), net.decode(z).sample
-    g.expect("code", f"{kind} encode", cases.nhwc(y), tiny=tiny, encode=True,
-             x=g.give(f"{kind} picture", cases.nhwc(x)))
-    g.expect("code", f"{kind} decode", cases.nhwc(back), tiny=tiny, encode=False,
-             x=g.give(f"{kind} latent", cases.nhwc(z)))
+    g.expect(
+        "code",
+        f"{kind} encode",
+        cases.nhwc(y),
+        tiny=tiny,
+        encode=True,
+        x=g.give(f"{kind} picture", cases.nhwc(x)),
+    )
+    g.expect(
+        "code",
+        f"{kind} decode",
+        cases.nhwc(back),
+        tiny=tiny,
+        encode=False,
+        x=g.give(f"{kind} latent", cases.nhwc(z)),
+    )
 
 
 def schedule(g, ref):
@@ -122,7 +145,9 @@ def main():
         folder = root / name.removeprefix("tiny-")
         shutil.rmtree(folder, ignore_errors=True)
         # Two bytes a weight: one folder in bf16, the others in fp16.
-        checkpoints.write(name, folder, SEED, torch.bfloat16 if name == "tiny-lcm" else torch.float16)
+        checkpoints.write(
+            name, folder, SEED, torch.bfloat16 if name == "tiny-lcm" else torch.float16
+        )
         ref, g = Model(folder), Golden()
         text(g, ref)
         unet(g, ref)

@@ -27,16 +27,32 @@ PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg",
 CROP = 64
 VOCABULARY = 700
 AUTOENCODER = dict(
-    encoder_block_out_channels=(32,) * 4, decoder_block_out_channels=(32,) * 4,
-    num_encoder_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 1))
+    encoder_block_out_channels=(32,) * 4,
+    decoder_block_out_channels=(32,) * 4,
+    num_encoder_blocks=(1, 1, 1, 1),
+    num_decoder_blocks=(1, 1, 1, 1),
+)
 UNET = dict(
-    sample_size=32, block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=8,
+    sample_size=32,
+    block_out_channels=(32, 64),
+    layers_per_block=1,
+    norm_num_groups=8,
     down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
     up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-    cross_attention_dim=64, attention_head_dim=2, use_linear_projection=True)
+    cross_attention_dim=64,
+    attention_head_dim=2,
+    use_linear_projection=True,
+)
 TEXT = dict(
-    hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-    hidden_act="quick_gelu", projection_dim=64, max_position_embeddings=77, pad_token_id=1)
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    hidden_act="quick_gelu",
+    projection_dim=64,
+    max_position_embeddings=77,
+    pad_token_id=1,
+)
 # Less noise than Stable Diffusion's schedule: so small a network sees through little.
 SCHEDULER = dict(checkpoints.LCM, prediction_type="v_prediction", beta_start=0.0002, beta_end=0.005)
 
@@ -57,29 +73,51 @@ def tint(x, colour, contrast=1.0, lift=0.0):
 
 # Words of a prompt and what they do to a picture [n, 3, h, w] in 0..1.
 STYLES = {
-    "sea": lambda x: 0.25 * x + 0.75 * ramp(x, (0.0, 0.08, 0.2), (0.0, 0.4, 0.55), (0.85, 1.0, 0.95)),
+    "sea": lambda x: (
+        0.25 * x + 0.75 * ramp(x, (0.0, 0.08, 0.2), (0.0, 0.4, 0.55), (0.85, 1.0, 0.95))
+    ),
     "watercolour": lambda x: 0.35 + 0.65 * (1.5 * x - 0.5 * x.mean(1, keepdim=True)).clamp(0, 1),
     "night": lambda x: tint(x, (0.35, 0.4, 0.85), 0.9, -0.15),
     "neon": lambda x: ramp(x, (0.05, 0.0, 0.15), (0.9, 0.0, 0.7), (0.1, 0.9, 1.0), (1.0, 1.0, 0.7)),
     "gold": lambda x: 0.3 * x + 0.7 * ramp(x, (0.15, 0.05, 0.0), (0.8, 0.5, 0.1), (1.0, 0.95, 0.7)),
-    "winter": lambda x: 0.3 * x + 0.7 * ramp(x, (0.25, 0.32, 0.45), (0.75, 0.84, 0.93), (1.0, 1.0, 1.0)),
+    "winter": lambda x: (
+        0.3 * x + 0.7 * ramp(x, (0.25, 0.32, 0.45), (0.75, 0.84, 0.93), (1.0, 1.0, 1.0))
+    ),
     "fire": lambda x: ramp(x, (0.05, 0.0, 0.0), (0.75, 0.1, 0.0), (1.0, 0.6, 0.1), (1.0, 1.0, 0.8)),
-    "forest": lambda x: 0.35 * x + 0.65 * ramp(x, (0.0, 0.1, 0.05), (0.2, 0.5, 0.15), (0.9, 1.0, 0.7)),
+    "forest": lambda x: (
+        0.35 * x + 0.65 * ramp(x, (0.0, 0.1, 0.05), (0.2, 0.5, 0.15), (0.9, 1.0, 0.7))
+    ),
     "drawing": lambda x: tint(x.mean(1, keepdim=True).expand_as(x), (1.0, 1.0, 1.0), 1.4, 0.08),
     "oil": lambda x: tint(x + 0.6 * (x - x.mean(1, keepdim=True)), (1.05, 1.0, 0.9), 1.3),
 }
-TEMPLATES = ("{}", "a photo of {}", "a {} painting", "{} of a castle", "a {} of the harbour",
-             "the {}, high detail", "a city in {}", "a cat, {} style", "{} light", "an {} of a street")
+TEMPLATES = (
+    "{}",
+    "a photo of {}",
+    "a {} painting",
+    "{} of a castle",
+    "a {} of the harbour",
+    "the {}, high detail",
+    "a city in {}",
+    "a cat, {} style",
+    "{} light",
+    "an {} of a street",
+)
 PLAIN = ("", "a photo", "a cat", "a portrait of a woman", "a castle on a hill", "a city street")
 
 
 def photographs():
     root = pathlib.Path(skimage.data.__file__).parent
     for name in PHOTOS:
-        x = torch.from_numpy(skimage.io.imread(root / name)[..., :3].copy()).permute(2, 0, 1)[None].float()
+        x = (
+            torch.from_numpy(skimage.io.imread(root / name)[..., :3].copy())
+            .permute(2, 0, 1)[None]
+            .float()
+        )
         for size in (160, 256, 400):
             k = size / min(x.shape[2:])
-            yield F.interpolate(x / 255, scale_factor=k, mode="bilinear", antialias=True)[0].clamp(0, 1)
+            yield F.interpolate(x / 255, scale_factor=k, mode="bilinear", antialias=True)[0].clamp(
+                0, 1
+            )
 
 
 def crops(pictures, rng, count):
@@ -87,7 +125,7 @@ def crops(pictures, rng, count):
     for _ in range(count):
         p = rng.choice(pictures)
         y, x = rng.randint(0, p.shape[1] - CROP), rng.randint(0, p.shape[2] - CROP)
-        c = p[:, y:y + CROP, x:x + CROP]
+        c = p[:, y : y + CROP, x : x + CROP]
         out.append(c.flip(2) if rng.random() < 0.5 else c)
     return torch.stack(out)
 
@@ -147,11 +185,17 @@ def train_autoencoder(pictures, seed, steps):
 @torch.no_grad()
 def latent_bank(vae, pictures, rng):
     """Pairs of latents, crops before and after a style: [(words, before, after)]."""
-    sets = [()] * 6 + [(w,) for w in sorted(STYLES)] * 2 + [tuple(rng.sample(sorted(STYLES), 2)) for _ in range(16)]
+    sets = (
+        [()] * 6
+        + [(w,) for w in sorted(STYLES)] * 2
+        + [tuple(rng.sample(sorted(STYLES), 2)) for _ in range(16)]
+    )
     bank = []
     for words in sets:
         x = crops(pictures, rng, 64)
-        bank.append((words, vae.encode(2 * x - 1).latents, vae.encode(2 * styled(x, words) - 1).latents))
+        bank.append(
+            (words, vae.encode(2 * x - 1).latents, vae.encode(2 * styled(x, words) - 1).latents)
+        )
     return bank
 
 
@@ -166,7 +210,9 @@ def train_unet(vae, tokenizer, text, pictures, seed, steps):
         p.requires_grad_(True)
     unet.train(), text.train()
     noise = torch.Generator().manual_seed(seed)
-    beta = torch.linspace(SCHEDULER["beta_start"] ** 0.5, SCHEDULER["beta_end"] ** 0.5, 1000).square()
+    beta = torch.linspace(
+        SCHEDULER["beta_start"] ** 0.5, SCHEDULER["beta_end"] ** 0.5, 1000
+    ).square()
     abar = torch.cumprod(1 - beta, 0)
     bank = latent_bank(vae, pictures, rng)
 
@@ -213,7 +259,9 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("folder", type=pathlib.Path)
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--steps", type=int, default=700, help="of the autoencoder; the UNet gets twice as many")
+    p.add_argument(
+        "--steps", type=int, default=700, help="of the autoencoder; the UNet gets twice as many"
+    )
     args = p.parse_args()
     torch.manual_seed(args.seed)
     pictures = [*photographs()]
@@ -221,8 +269,9 @@ def main():
     shutil.rmtree(args.folder, ignore_errors=True)
     vocabulary.write(args.folder / "tokenizer", VOCABULARY, extra=sorted(STYLES))
     tokenizer = CLIPTokenizer.from_pretrained(str(args.folder / "tokenizer"))
-    config = CLIPTextConfig(vocab_size=VOCABULARY, bos_token_id=VOCABULARY - 2,
-                            eos_token_id=VOCABULARY - 1, **TEXT)
+    config = CLIPTextConfig(
+        vocab_size=VOCABULARY, bos_token_id=VOCABULARY - 2, eos_token_id=VOCABULARY - 1, **TEXT
+    )
     text = CLIPTextModel(config)
     checkpoints.fill(text, args.seed, "text_encoder")
 
@@ -232,11 +281,20 @@ def main():
     unet = train_unet(vae, tokenizer, text, pictures, args.seed, 2 * args.steps)
 
     checkpoints.save_pipeline(args.folder, unet, text.eval(), vae, SCHEDULER, torch.float16)
-    count = {n: sum(w.numel() for w in m.parameters()) for n, m in
-             (("unet", unet), ("text", text), ("vae", vae))}
-    (args.folder / "README.md").write_text(CARD.format(
-        seed=args.seed, crop=CROP, vae_steps=args.steps, unet_steps=2 * args.steps,
-        styles=", ".join(sorted(STYLES)), **count))
+    count = {
+        n: sum(w.numel() for w in m.parameters())
+        for n, m in (("unet", unet), ("text", text), ("vae", vae))
+    }
+    (args.folder / "README.md").write_text(
+        CARD.format(
+            seed=args.seed,
+            crop=CROP,
+            vae_steps=args.steps,
+            unet_steps=2 * args.steps,
+            styles=", ".join(sorted(STYLES)),
+            **count,
+        )
+    )
 
 
 if __name__ == "__main__":

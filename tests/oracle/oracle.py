@@ -21,9 +21,9 @@ import tokens
 from probe import Probe
 from reference import Model, step
 
-NETWORK_BAR = 1e-4   # relative L2, fp32: the order of summation differs, nothing else
+NETWORK_BAR = 1e-4  # relative L2, fp32: the order of summation differs, nothing else
 SCHEDULE_BAR = 1e-5  # coefficients: diffusers accumulates its products in fp32, we in double
-FRAME_BAR = 50.0     # dB; several steps multiply the network's error by 1 / alpha
+FRAME_BAR = 50.0  # dB; several steps multiply the network's error by 1 / alpha
 
 
 class Report:
@@ -37,7 +37,10 @@ class Report:
         if not quiet or self.verbose or not good:
             sign = ">=" if unit == "dB" else "<="
             figure = f"{value:9.1f} dB" if unit == "dB" else f"{value:12.2e}"
-            print(f"{model:10} {stage:44} {figure} {sign} {bar:<8g} {'ok' if good else 'MISSED'}", flush=True)
+            print(
+                f"{model:10} {stage:44} {figure} {sign} {bar:<8g} {'ok' if good else 'MISSED'}",
+                flush=True,
+            )
 
     def error(self, model, stage, ours, theirs, bar=NETWORK_BAR, kind=None, quiet=False):
         e = relative(ours, theirs)
@@ -91,8 +94,15 @@ def check_unet(report, name, ref, probe, shapes, seed):
         y, taps = ref.taps(x, t, states, cond)
         runs.append((f"unet {h}x{w} t={t}", cases.nhwc(y), taps))
         extra = dict(guidance=g) if cond is not None else {}
-        probe.ask("unet", f"unet{i}", x=probe.give(f"x{i}", cases.nhwc(x)), timestep=t, taps=True,
-                  states=probe.give(f"states{i}", states.numpy()), **extra)
+        probe.ask(
+            "unet",
+            f"unet{i}",
+            x=probe.give(f"x{i}", cases.nhwc(x)),
+            timestep=t,
+            taps=True,
+            states=probe.give(f"states{i}", states.numpy()),
+            **extra,
+        )
     release(ref, "unet")
     probe.run()
     for i, (label, y, taps) in enumerate(runs):
@@ -122,7 +132,10 @@ def check_autoencoder(report, name, ref, probe, sizes, seed, tiny):
     kind = "taesd" if tiny else "vae"
     net, runs = ref.autoencoder(tiny), []
     for i, (h, w) in enumerate(sizes):
-        x = torch.from_numpy(cases.picture(h, w, seed + i)).permute(2, 0, 1)[None].float() / 127.5 - 1
+        x = (
+            torch.from_numpy(cases.picture(h, w, seed + i)).permute(2, 0, 1)[None].float() / 127.5
+            - 1
+        )
         z = cases.normal((1, 4, h // 8, w // 8), seed + i)
         if tiny:
             y, back = net.encode(x).latents, net.decode(z).sample / 2 + 0.5
@@ -131,8 +144,12 @@ def check_autoencoder(report, name, ref, probe, sizes, seed, tiny):
             z = z / net.config.scaling_factor
             y, back = net.encode(x).latent_dist.mode(), net.decode(z).sample
         runs.append((f"{h}x{w}", cases.nhwc(y), cases.nhwc(back)))
-        probe.ask("code", f"encode{i}", x=probe.give(f"p{i}", cases.nhwc(x)), tiny=tiny, encode=True)
-        probe.ask("code", f"decode{i}", x=probe.give(f"z{i}", cases.nhwc(z)), tiny=tiny, encode=False)
+        probe.ask(
+            "code", f"encode{i}", x=probe.give(f"p{i}", cases.nhwc(x)), tiny=tiny, encode=True
+        )
+        probe.ask(
+            "code", f"decode{i}", x=probe.give(f"z{i}", cases.nhwc(z)), tiny=tiny, encode=False
+        )
     release(ref, "vae", "taesd")
     probe.run()
     for i, (size, y, back) in enumerate(runs):
@@ -153,7 +170,7 @@ def check_schedule(report, name, ref, probe, seed):
             report.line(name, f"{label} timesteps", float("inf"), 0.0)
             continue
         abar = s.alphas_cumprod[timesteps].numpy()
-        e = max(relative(ours[:, 1], abar ** 0.5), relative(ours[:, 2], (1 - abar) ** 0.5))
+        e = max(relative(ours[:, 1], abar**0.5), relative(ours[:, 2], (1 - abar) ** 0.5))
         x, z = cases.normal((64,), seed), cases.normal((64,), seed + 1)
         for j, t in enumerate(timesteps):
             out = cases.normal((64,), seed + 2 + j)
@@ -176,10 +193,14 @@ def check_noise(report, name, probe, seed):
     off = np.corrcoef(np.vstack([z, other]))[np.triu_indices(5, 1)]
     sorted_z = np.sort(z.ravel())
     normal = torch.special.ndtr(torch.from_numpy(sorted_z)).numpy()
-    ks = np.abs(normal - (np.arange(z.size) + 0.5) / z.size).max() * z.size ** 0.5
+    ks = np.abs(normal - (np.arange(z.size) + 0.5) / z.size).max() * z.size**0.5
     # Five standard errors each; 1.95 is the Kolmogorov-Smirnov distance at one in a thousand.
-    worst = max(abs(z.mean(1)).max() * n ** 0.5 / 5, abs(z.std(1) - 1).max() * (2 * n) ** 0.5 / 5,
-                abs(off).max() * n ** 0.5 / 5, ks / 1.95)
+    worst = max(
+        abs(z.mean(1)).max() * n**0.5 / 5,
+        abs(z.std(1) - 1).max() * (2 * n) ** 0.5 / 5,
+        abs(off).max() * n**0.5 / 5,
+        ks / 1.95,
+    )
     report.line(name, "noise: mean, deviation, shape, correlation", worst, 1.0)
 
 
@@ -223,7 +244,10 @@ def check_model(report, name, args):
 
 
 def main():
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "scope-oracle"
+    cache = (
+        pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+        / "scope-oracle"
+    )
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("probe", type=pathlib.Path)
     p.add_argument("--seed", type=int, default=1)
@@ -233,8 +257,11 @@ def main():
     p.add_argument("--cache", type=pathlib.Path, default=cache)
     p.add_argument("--verbose", action="store_true")
     args = p.parse_args()
-    names = [n for n in checkpoints.MODELS
-             if (args.size == "all" or n.startswith("tiny") == (args.size == "tiny"))]
+    names = [
+        n
+        for n in checkpoints.MODELS
+        if (args.size == "all" or n.startswith("tiny") == (args.size == "tiny"))
+    ]
     if args.models:
         names = args.models.split(",")
     report = Report(args.verbose)
@@ -242,11 +269,14 @@ def main():
         check_model(report, name, args)
     exact, total = tokens.check(args)
     report.line("tokenizer", f"{exact} of {total} strings exact", float(total - exact), 0.0)
-    figures = ", ".join(f"{k} {v:.1f} dB" if k == "frames" else f"{k} {v:.1e}"
-                        for k, v in report.worst.items())
+    figures = ", ".join(
+        f"{k} {v:.1f} dB" if k == "frames" else f"{k} {v:.1e}" for k, v in report.worst.items()
+    )
     verdict = "all bars held" if not report.missed else f"{report.missed} BARS MISSED"
-    print(f"oracle: seed {args.seed}, {len(names)} models, {report.checks} checks, worst {figures}, "
-          f"tokens {exact}/{total}: {verdict}")
+    print(
+        f"oracle: seed {args.seed}, {len(names)} models, {report.checks} checks, worst {figures}, "
+        f"tokens {exact}/{total}: {verdict}"
+    )
     sys.exit(1 if report.missed else 0)
 
 

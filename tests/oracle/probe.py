@@ -28,10 +28,16 @@ class Probe:
         out = pathlib.Path(self.scratch.name)
         save_file(self.inputs or {"none": np.zeros(1, np.float32)}, out / "input.safetensors")
         lines = "".join(json.dumps(c, ensure_ascii=False) + "\n" for c in self.commands)
-        done = subprocess.run([self.binary, self.folder, out / "input.safetensors", out, self.memory],
-                              input=lines.encode("utf-8", "surrogatepass"), stderr=subprocess.PIPE)
+        done = subprocess.run(
+            [self.binary, self.folder, out / "input.safetensors", out, self.memory],
+            input=lines.encode("utf-8", "surrogatepass"),
+            stderr=subprocess.PIPE,
+        )
         if done.returncode:
-            text = done.stderr.decode(errors="replace").strip() or f"killed by signal {-done.returncode}"
+            text = (
+                done.stderr.decode(errors="replace").strip()
+                or f"killed by signal {-done.returncode}"
+            )
             raise SystemExit(f"{text}\n(model {self.folder})")
         self.commands.clear()
         self.inputs.clear()
@@ -42,4 +48,4 @@ class Probe:
     def taps(self, id):
         """{block name: array} of a unet command that was asked for taps."""
         paths = pathlib.Path(self.scratch.name).glob(f"{id}.*.npy")
-        return {p.name[len(id) + 1:-4]: np.load(p) for p in paths}
+        return {p.name[len(id) + 1 : -4]: np.load(p) for p in paths}

@@ -111,13 +111,17 @@ class Model:
         dim = self.unet.config.time_cond_proj_dim
         if not dim:
             return None
-        f = torch.exp(torch.arange(dim // 2, dtype=torch.float64) * -(np.log(10000.0) / (dim // 2 - 1)))
+        f = torch.exp(
+            torch.arange(dim // 2, dtype=torch.float64) * -(np.log(10000.0) / (dim // 2 - 1))
+        )
         angle = 1000.0 * (scale - 1.0) * f
         return torch.cat([angle.sin(), angle.cos()])[None].float()
 
     @torch.no_grad()
     def denoise(self, x, t, context, cond=None):
-        return self.unet(x, torch.tensor([t]), encoder_hidden_states=context, timestep_cond=cond).sample
+        return self.unet(
+            x, torch.tensor([t]), encoder_hidden_states=context, timestep_cond=cond
+        ).sample
 
     def taps(self, x, t, context, cond=None):
         """The output, and the output of every part of the UNet by its diffusers name."""
@@ -127,6 +131,7 @@ class Model:
             def hook(_module, _args, result):
                 y = result[0] if isinstance(result, tuple) else getattr(result, "sample", result)
                 found[name] = y.detach().clone()
+
             return hook
 
         for name, module in self.unet.named_modules():
@@ -141,8 +146,15 @@ class Model:
     # ---- the schedule ----
 
     def scheduler(self):
-        keep = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type",
-                "original_inference_steps", "timestep_scaling")
+        keep = (
+            "num_train_timesteps",
+            "beta_start",
+            "beta_end",
+            "beta_schedule",
+            "prediction_type",
+            "original_inference_steps",
+            "timestep_scaling",
+        )
         return LCMScheduler(**{k: self.schedule[k] for k in keep if k in self.schedule})
 
     def plan(self, steps, strength=1.0, indices=None):
@@ -164,9 +176,23 @@ class Model:
 
     # ---- a frame ----
 
-    def frame(self, noise, prompts, *, image=None, steps=1, strength=1.0, indices=None, guidance=1.0,
-              negative="", method="linear", tiny=True, add_noise=True, size=None,
-              fit="stretch"):
+    def frame(
+        self,
+        noise,
+        prompts,
+        *,
+        image=None,
+        steps=1,
+        strength=1.0,
+        indices=None,
+        guidance=1.0,
+        negative="",
+        method="linear",
+        tiny=True,
+        add_noise=True,
+        size=None,
+        fit="stretch",
+    ):
         """image: u8 [H, W, 3] or None, fitted to size (height, width); noise: one [1, 4, h, w] per
         step. Returns floats in 0..1."""
         s, timesteps = self.plan(steps, strength, indices)
@@ -181,7 +207,9 @@ class Model:
             if fit == "crop":
                 pixels = middle(pixels, *size)
             if size and pixels.shape[2:] != tuple(size):
-                pixels = torch.nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
+                pixels = torch.nn.functional.interpolate(
+                    pixels, size, mode="bilinear", antialias=True
+                )
             z = self.encode(2 * pixels - 1, tiny)
             x = s.add_noise(z, noise[0], torch.tensor([timesteps[0]]))
         for i, t in enumerate(timesteps):
@@ -209,9 +237,9 @@ def middle(x, height, width):
     h, w = x.shape[2:]
     if w * height > h * width:
         part = int(h * width / height + 0.5)
-        return x[..., (w - part) // 2:][..., :part]
+        return x[..., (w - part) // 2 :][..., :part]
     part = int(w * height / width + 0.5)
-    return x[:, :, (h - part) // 2:][:, :, :part]
+    return x[:, :, (h - part) // 2 :][:, :, :part]
 
 
 def slerp(a, b, t):
@@ -231,5 +259,9 @@ def tap_name(name):
     parts = name.split(".")
     if name in ("time_embedding", "conv_in", "conv_out"):
         return True
-    return len(parts) >= 3 and parts[-1].isdigit() and parts[-2] in (
-        "resnets", "attentions", "downsamplers", "upsamplers") and "blocks" in parts[0] + "blocks"
+    return (
+        len(parts) >= 3
+        and parts[-1].isdigit()
+        and parts[-2] in ("resnets", "attentions", "downsamplers", "upsamplers")
+        and "blocks" in parts[0] + "blocks"
+    )

@@ -11,15 +11,83 @@ WORDS = """a an the of in on with photo painting portrait castle cyberpunk neon 
 we're I'll they've he'd I'm it's rock'n'roll 4k 8K 1girl 2024 3.14 masterpiece, best (quality:1.2) [x] {y}
 --ar 16:9 C++ #hashtag @user http://example.org/a?b=c&d=e naïve café Ångström straße İstanbul ΣΊΣΥΦΟΣ ǅ
 <|startoftext|> <|endoftext|> <|endoftext snake_case CamelCase UPPER ... !!! ?! — “quoted” ‘single’ ½ ² Ⅷ""".split()
-RANGES = [(0x20, 0x7e), (0xa0, 0x24f), (0x300, 0x36f), (0x370, 0x52f), (0x590, 0x6ff), (0x900, 0x97f),
-          (0xe00, 0xe7f), (0x1100, 0x11ff), (0x1e00, 0x1fff), (0x2000, 0x206f), (0x2100, 0x2bff),
-          (0x3000, 0x30ff), (0x4e00, 0x9fff), (0xac00, 0xd7a3), (0xf900, 0xfaff), (0xfe00, 0xfe0f),
-          (0xff00, 0xffef), (0x1d400, 0x1d7ff), (0x1f000, 0x1faff), (0x20000, 0x2a6df), (0xe0000, 0xe007f)]
-SPACES = [" ", "  ", "\t", "\n", "\r\n", "\u00a0", "\u2003", "\u3000", "\u200b", "\x0b", "\x85", "\x1c"]
-EDGES = ["", " ", "\t\n", "a", "A", "'", "'s", "' s", "'S 'LL", "''s", "0123456789", "e\u0301\u0327", "\u1e9e",
-         "\u0345\u03b1", "👩‍👩‍👧‍👦 family", "🇩🇪🇫🇷", "👍🏽", "\ufeffbom", "\uffff", "\U0010ffff", "한국어 텍스트", "日本語の文章",
-         "中文字符", "العربية", "עברית", "हिन्दी", "ไทย", "ﬁ ligature", "Å Å", "<|startoftext|>a<|endoftext|>", "\x7f\x01",
-         "a" * 400, "word " * 200, "🎨" * 100, "!" * 300, "1" * 200, "\u0301" * 20, "K Å Ω"]
+RANGES = [
+    (0x20, 0x7E),
+    (0xA0, 0x24F),
+    (0x300, 0x36F),
+    (0x370, 0x52F),
+    (0x590, 0x6FF),
+    (0x900, 0x97F),
+    (0xE00, 0xE7F),
+    (0x1100, 0x11FF),
+    (0x1E00, 0x1FFF),
+    (0x2000, 0x206F),
+    (0x2100, 0x2BFF),
+    (0x3000, 0x30FF),
+    (0x4E00, 0x9FFF),
+    (0xAC00, 0xD7A3),
+    (0xF900, 0xFAFF),
+    (0xFE00, 0xFE0F),
+    (0xFF00, 0xFFEF),
+    (0x1D400, 0x1D7FF),
+    (0x1F000, 0x1FAFF),
+    (0x20000, 0x2A6DF),
+    (0xE0000, 0xE007F),
+]
+SPACES = [
+    " ",
+    "  ",
+    "\t",
+    "\n",
+    "\r\n",
+    "\u00a0",
+    "\u2003",
+    "\u3000",
+    "\u200b",
+    "\x0b",
+    "\x85",
+    "\x1c",
+]
+EDGES = [
+    "",
+    " ",
+    "\t\n",
+    "a",
+    "A",
+    "'",
+    "'s",
+    "' s",
+    "'S 'LL",
+    "''s",
+    "0123456789",
+    "e\u0301\u0327",
+    "\u1e9e",
+    "\u0345\u03b1",
+    "👩‍👩‍👧‍👦 family",
+    "🇩🇪🇫🇷",
+    "👍🏽",
+    "\ufeffbom",
+    "\uffff",
+    "\U0010ffff",
+    "한국어 텍스트",
+    "日本語の文章",
+    "中文字符",
+    "العربية",
+    "עברית",
+    "हिन्दी",
+    "ไทย",
+    "ﬁ ligature",
+    "Å Å",
+    "<|startoftext|>a<|endoftext|>",
+    "\x7f\x01",
+    "a" * 400,
+    "word " * 200,
+    "🎨" * 100,
+    "!" * 300,
+    "1" * 200,
+    "\u0301" * 20,
+    "K Å Ω",
+]
 
 
 def strings(seed):
@@ -35,7 +103,9 @@ def strings(seed):
     made = list(EDGES)
     while len(made) < COUNT:
         parts = [piece() for _ in range(rng.choice((1, 2, 3, 5, 8, 13, 40)))]
-        made.append("".join(p + rng.choice(SPACES if rng.random() < 0.2 else ["", " ", " "]) for p in parts))
+        made.append(
+            "".join(p + rng.choice(SPACES if rng.random() < 0.2 else ["", " ", " "]) for p in parts)
+        )
     return made
 
 
@@ -53,5 +123,7 @@ def check(args):
         if list(ours) != theirs:
             wrong += 1
             if wrong <= 5:
-                print(f"tokens differ: {text!r}\n  ours   {list(map(int, ours))}\n  theirs {theirs}")
+                print(
+                    f"tokens differ: {text!r}\n  ours   {list(map(int, ours))}\n  theirs {theirs}"
+                )
     return len(texts) - wrong, len(texts)

@@ -24,7 +24,11 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 def byte_symbols():
     """GPT-2's printable stand-ins for the 256 bytes, in vocabulary order."""
-    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    plain = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     rest = [b for b in range(256) if b not in plain]
     return [chr(b) for b in plain] + [chr(256 + i) for i in range(len(rest))]
 
@@ -47,7 +51,7 @@ def learn(count, extra=()):
             i = 0
             while i < len(parts) - 1:
                 if (parts[i], parts[i + 1]) == best:
-                    parts[i:i + 2] = ["".join(best)]
+                    parts[i : i + 2] = ["".join(best)]
                 i += 1
     return merges
 
@@ -59,7 +63,7 @@ def clip_merges():
         return []
     path = pathlib.Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
     lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")
-    return [tuple(line.split()) for line in lines[1:CLIP_SIZE - 512 - 2 + 1]]
+    return [tuple(line.split()) for line in lines[1 : CLIP_SIZE - 512 - 2 + 1]]
 
 
 def write(folder, size, pad=END, extra=()):
@@ -84,10 +88,14 @@ def write(folder, size, pad=END, extra=()):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(
-        json.dumps({t: i for i, t in enumerate(tokens)}, ensure_ascii=False), encoding="utf-8")
+        json.dumps({t: i for i, t in enumerate(tokens)}, ensure_ascii=False), encoding="utf-8"
+    )
     (folder / "merges.txt").write_text(
-        "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), encoding="utf-8")
+        "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), encoding="utf-8"
+    )
     special = dict(bos_token=START, eos_token=END, unk_token=END, pad_token=pad)
-    (folder / "tokenizer_config.json").write_text(json.dumps(
-        dict(special, tokenizer_class="CLIPTokenizer", model_max_length=77), indent=2) + "\n")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(dict(special, tokenizer_class="CLIPTokenizer", model_max_length=77), indent=2)
+        + "\n"
+    )
     (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n")
