@@ -9,7 +9,7 @@ static int winograd_tile(const cpu_device *d, const cpu_product *p)
     int64_t pixels = (int64_t)p->a.oh * p->a.ow;
     if (d->direct || cpu_stays(d, &p->w->desc) || p->a.k != 3 || p->a.stride != 1 || p->a.c < 16)
         return 0;
-    return pixels >= 1024 ? 4 : pixels >= 256 ? 2 : 0;
+    return pixels >= 1024 ? 4 : pixels >= 64 ? 2 : 0;
 }
 
 static int shapes_hold(k_ctx *k, k_tensor y, k_tensor x, const k_weight_desc *w, const k_conv *o)

@@ -62,7 +62,10 @@ static int load_text(const loader *l)
         return -1;
     snprintf(dir, sizeof dir, "%s/text_encoder", l->e->path);
     weights *w = open_set(l, SET_TEXT, dir, "text_encoder");
-    if (!w || !(m->text = clip_open(w, &m->config.text, l->err)))
+    if (!w)
+        return -1;
+    weights_rare(w); /* a prompt changes now and then, not with the frame */
+    if (!(m->text = clip_open(w, &m->config.text, l->err)))
         return -1;
     return weights_finish(w, l->host, l->err);
 }

@@ -181,15 +181,16 @@ static void plan_unet(pipeline *p)
     p->guided = guided;
 }
 
-/* Both autoencoders, so that use_taesd costs nothing to change; and the largest input, because
- * inputs may change their size from one frame to the next. */
+/* The autoencoders that were asked for: the large one costs a gigabyte or two, so it waits until
+ * use_taesd is first off. And the largest input, because inputs may change their size from one frame
+ * to the next. */
 static void plan_coders(pipeline *p)
 {
     k_image frame = {.dtype = K_F32, .t = 1, .h = p->height, .w = p->width, .c = 3};
     k_image largest = {.dtype = K_F32, .t = 1, .h = INPUT_MAX, .w = INPUT_MAX, .c = 4};
     k_tensor z = latent_temp(p);
     for (int tiny = 0; tiny < 2; tiny++) {
-        if (tiny ? p->m->taesd != NULL : p->m->vae != NULL) {
+        if (p->coders >> tiny & 1) {
             encode(p, tiny, z, &largest);
             decode(p, tiny, &frame, z);
         }

@@ -141,6 +141,19 @@ static int check_size(int width, int height, scope_error *err)
                             wrong < 8 ? 8 : (wrong + 4) / 8 * 8);
 }
 
+/* Plan anew for another size, or for an autoencoder that is used for the first time. */
+static int replan(pipeline *p, const scope_host *host, int width, int height, scope_error *err)
+{
+    unsigned before = p->coders;
+    p->coders |= 1u << p->tiny;
+    if (width == p->width && height == p->height && before == p->coders)
+        return 0;
+    int failed = pipeline_plan(p, host, width, height, err);
+    if (failed)
+        p->coders = before;
+    return failed;
+}
+
 static int set(pipeline *p, const scope_host *host, const pipeline_settings *s, scope_error *err)
 {
     const unet_config *c = &p->m->config.unet;
@@ -162,8 +175,7 @@ static int set(pipeline *p, const scope_host *host, const pipeline_settings *s, 
     p->add_noise = s->do_add_noise;
     choose_coder(p, s->use_taesd);
     resize(p, schedule.count, s->width, s->height);
-    if ((s->width != p->width || s->height != p->height) &&
-        pipeline_plan(p, host, s->width, s->height, err))
+    if (replan(p, host, s->width, s->height, err))
         return -1;
     k_release(p->k, 0);
     if (set_texts(p, s, err))

@@ -33,6 +33,7 @@ struct pipeline {
     /* In force. */
     int ready;         /* 0 until pipeline_set succeeds, and after any failure */
     int width, height; /* planned for; 0: for none */
+    unsigned coders;   /* autoencoders planned for, 1 << tiny; one that was used stays */
     int from_text, tiny, fit, add_noise, guided;
     double embedded_scale; /* guidance that the time rows hold; 0: none */
     scheduler schedule;    /* whose timesteps the time rows hold */

@@ -40,6 +40,7 @@ struct weights {
     int copies;
     char **problem; /* owned sentences */
     int problems;
+    int rare;      /* for what is given out from now on */
     int no_memory; /* an allocation failed after opening */
     int recording;
     record *record; /* owned */
@@ -254,9 +255,14 @@ static k_array ask(weights *w, const char *name, int ndim, const int64_t *dim)
                                                          : K_BF16};
 }
 
+void weights_rare(weights *w)
+{
+    w->rare = 1;
+}
+
 /* ---- one weight ---------------------------------------------------------------------------- */
 
-static const k_weight *give(weights *w, const char *name, const k_weight_desc *d)
+static const k_weight *give(weights *w, const char *name, k_weight_desc *d)
 {
     char why[K_WHY] = "";
     for (int i = 0; i < d->parts; i++) {
@@ -266,6 +272,7 @@ static const k_weight *give(weights *w, const char *name, const k_weight_desc *d
     k_weight **slot = room(w, &w->given, w->givens, sizeof *slot);
     if (!slot)
         return NULL;
+    d->rare = w->rare;
     *slot = k_weight_new(w->device, d, why);
     if (!*slot) {
         note(w, "%s: %s", name, why);

@@ -21,6 +21,9 @@ weights *weights_open(k_device *device, const char *dir, const char *label, scop
 weights *weights_open_recorder(k_device *device, const char *label, scope_error *err);
 void weights_close(weights *w); /* frees every k_weight it gave out */
 
+/* What is asked for from now on runs once in a while: it stays in the file's type and place. */
+void weights_rare(weights *w);
+
 /* Does the set have this tensor (full name)? */
 int weights_has(const weights *w, const char *name);
 
