@@ -2,7 +2,7 @@
 #include "cpu.h"
 
 /* Outputs a side of Winograd's tile; 0: the plain product. Winograd saves multiplications and
- * costs memory: weights become floats and grow by (m + 2)^2 / 9, which small pictures do not
+ * costs memory: weights become floats and grow by (m + 2)^2 / 9, which the smallest pictures do not
  * earn back (SPEED.md). */
 static int winograd_tile(const cpu_device *d, const cpu_product *p)
 {
