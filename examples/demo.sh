@@ -5,6 +5,6 @@ here=$(cd "$(dirname "$0")" && pwd)
 out=$2
 mkdir -p "$out"
 "$1/scope" run --plugin "$1/plugins/streamdiffusion.so" --model "$here/models/random" \
-    --prompt "a watercolour of the sea" --strength 0.25 --size 256x256 --overwrite \
+    --prompt "a watercolour of the sea" --strength 0.35 --size 384x384 --overwrite \
     --sheet "$out/sheet.png" "$here/clip/clip.mp4" -o "$out/demo.mp4"
 echo "look at $out/demo.mp4 and $out/sheet.png"

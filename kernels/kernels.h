@@ -77,7 +77,7 @@ typedef struct k_ctx {
 
 typedef struct k_device_options {
     int memory;  /* k_memory */
-    int threads; /* 0: as many as the machine has */
+    int threads; /* 0: OpenMP decides (OMP_NUM_THREADS, or all processors) */
 } k_device_options;
 
 /* Open a processor by name: "cpu". NULL on failure, with one sentence in why. */

@@ -2,6 +2,7 @@
 #include "cpu.h"
 #include "onednn.h"
 
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,7 +90,6 @@ static int choose_library(const simd *table)
 
 k_device *cpu_device_open(const k_device_options *options, char why[K_WHY])
 {
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
     const simd *table = choose();
     if (!table) {
         snprintf(why, K_WHY, "This processor does not run SCOPE_ISA=%s; unset it.",
@@ -120,7 +120,8 @@ k_device *cpu_device_open(const k_device_options *options, char why[K_WHY])
     d->simd = table;
     d->direct = library == ONEDNN;
     d->memory = options->memory;
-    d->threads = options->threads ? options->threads : online < 1 ? 1 : (int)online;
+    /* OpenMP's own answer: the processors this process may use, or OMP_NUM_THREADS. */
+    d->threads = options->threads ? options->threads : omp_get_max_threads();
     if (d->threads > MAX_THREADS)
         d->threads = MAX_THREADS;
     pthread_mutex_init(&d->lock, NULL);
