@@ -65,7 +65,10 @@ lines_of() { # ENGINE SIZE
         /"peak_mib":/ { print engine, size, "peak", $3 }'
 }
 
+backed() { "$build/tests/bench/touch" 7168 >&2; } # see there
+
 ours() { # ENGINE SIZE MEMORY
+    backed
     "$build/scope" bench --json --plugin "$build/plugins/streamdiffusion.so" --size "$2x$2" \
         --frames "$frames" --warmup 2 --model-id-or-path "$model" --memory "$3" --strength 0.6 \
         --prompts "a photo of a cat" | lines_of "$1" "$2"
@@ -82,6 +85,7 @@ for round in $(seq "$rounds"); do
     for s in $sizes; do
         ours ours "$s" normal
         for p in $peers; do
+            backed
             peer "$p" "$s"
         done
         ours low "$s" low
