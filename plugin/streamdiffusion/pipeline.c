@@ -182,8 +182,8 @@ static void plan_unet(pipeline *p)
 }
 
 /* The autoencoders that were asked for: the large one costs a gigabyte or two, so it waits until
- * use_taesd is first off. And the largest input, because inputs may change their size from one frame
- * to the next. */
+ * use_taesd is first off. And the largest input, because inputs may change their size from one
+ * frame to the next. */
 static void plan_coders(pipeline *p)
 {
     k_image frame = {.dtype = K_F32, .t = 1, .h = p->height, .w = p->width, .c = 3};
