@@ -14,18 +14,18 @@ extern char __executable_start, etext;
 static _Thread_local int counting;
 static _Thread_local long allocations;
 
+/* AddressSanitizer brings an allocator of its own. */
+#if defined(__SANITIZE_ADDRESS__)
+enum { COUNTS = 0 };
+#else
+enum { COUNTS = 1 };
+
 /* Ours are linked into this program; what oneDNN does inside of an execution is its own. */
 static void count(const void *caller)
 {
     const char *at = caller;
     allocations += counting && at >= &__executable_start && at < &etext;
 }
-
-/* AddressSanitizer brings an allocator of its own. */
-#if defined(__SANITIZE_ADDRESS__)
-enum { COUNTS = 0 };
-#else
-enum { COUNTS = 1 };
 
 void *malloc(size_t size)
 {
