@@ -17,9 +17,6 @@ CFLAGS_ALL = -std=c11 -D_GNU_SOURCE $(WARN) $(OPT) $(SAN) -fPIC -fvisibility=hid
 # Vectorised inner loops: reductions may be reordered, errno and traps are not wanted.
 CFLAGS_SIMD = -O3 -fno-math-errno -fno-trapping-math -fassociative-math -fno-signed-zeros -ffp-contract=fast
 
-CUDA_SRC  := $(wildcard kernels/cuda/*.cu)
-CUDA_SAYS := $(if $(CUDA_SRC),$(if $(shell command -v nvcc),CUDA: built,CUDA: no nvcc found; built for the CPU alone),CUDA: this version has the CPU backend alone)
-
 ifeq ($(shell uname -m),x86_64)
 ISAS := base avx2 avx512
 MARCH_base   := -march=x86-64-v2
@@ -68,7 +65,7 @@ build: $(BUILD)/deps.ok ## the host, the plugins and the examples
 
 .PHONY: all
 all: $(BUILD)/scope $(PLUGIN_SO) $(EXAMPLE_SO)
-	@echo "$(CUDA_SAYS)"
+	@echo "CUDA: this version has the CPU backend alone"
 
 $(BUILD)/scope: $(BUILD)/obj/host/main.o $(call LIB,host) $(call LIB,schema)
 	@echo "  LINK  $@"
