@@ -107,7 +107,7 @@ void cpu_attention(k_ctx *k, k_tensor y, k_tensor q, k_tensor key, k_tensor valu
     float *values = keys + (size_t)s.sets * s.keys;
     int panels = s.tk_nr / s.nr, chunks = s.tk16 / CHUNK;
     int64_t items = (int64_t)q.n * s.heads * s.tiles;
-#pragma omp parallel num_threads(cpu_threads(k, (int64_t)q.n *s.tq *s.tk *s.heads))
+#pragma omp parallel num_threads(cpu_threads(k, (int64_t)q.n *s.tq *s.tk *q.c / 8))
     {
         float *own = keys + packed + s.own * (size_t)omp_get_thread_num();
 #pragma omp for nowait schedule(static)

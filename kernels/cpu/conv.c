@@ -1,15 +1,20 @@
-/* conv.c - convolution: arguments checked, then the matrix product or Winograd's algorithm. */
+/* conv.c - convolution: arguments checked, then the way that suits its shape: Winograd's algorithm,
+ * a product in place, or a product of packed rows. */
 #include "cpu.h"
+
+enum { FEW = 1 << 15 }; /* weights of a tap that make a small convolution */
 
 /* Outputs a side of Winograd's tile; 0: the plain product. Winograd saves multiplications and
  * costs memory: weights become floats and grow by (m + 2)^2 / 9, which the smallest pictures do not
- * earn back (SPEED.md). */
+ * earn back unless there are few of them (SPEED.md). */
 static int winograd_tile(const cpu_device *d, const cpu_product *p)
 {
     int64_t pixels = (int64_t)p->a.oh * p->a.ow;
     if (d->direct || cpu_stays(d, &p->w->desc) || p->a.k != 3 || p->a.stride != 1 || p->a.c < 16)
         return 0;
-    return pixels >= 1024 ? 4 : pixels >= 64 ? 2 : 0;
+    if (pixels >= 1024 || (pixels >= 256 && p->a.c * p->y.c <= FEW))
+        return 4;
+    return pixels >= 64 ? 2 : 0;
 }
 
 static int shapes_hold(k_ctx *k, k_tensor y, k_tensor x, const k_weight_desc *w, const k_conv *o)
@@ -61,11 +66,15 @@ void cpu_conv(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, const k_conv 
         .residual = o->residual,
         .act = o->act,
     };
-    int m = winograd_tile(cpu_of(k), &p);
+    const cpu_device *d = cpu_of(k);
+    int direct = !d->library && cpu_direct_fits(d, &p);
+    int m = direct && y.c <= SIMD_FEW ? 0 : winograd_tile(d, &p);
     if (m)
         cpu_winograd(k, &p, m);
-    else if (cpu_of(k)->library)
+    else if (d->library)
         cpu_library(k, &p);
+    else if (direct)
+        cpu_direct(k, &p);
     else
         cpu_gemm(k, &p);
 }

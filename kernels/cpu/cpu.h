@@ -69,6 +69,7 @@ enum cpu_form_kind {
     CPU_VECTOR,      /* floats, as in the file */
     CPU_PANELS,      /* in the file's type */
     CPU_PANELS_PAIR, /* the same in two groups */
+    CPU_DOTS,        /* floats: [out][taps][in] */
     CPU_WINOGRAD_2,  /* floats: [position][panel][in padded][nr], for F(2x2, 3x3) */
     CPU_WINOGRAD_4,  /* F(4x4, 3x3) */
     CPU_FORMS,
@@ -137,6 +138,16 @@ typedef struct cpu_product {
 } cpu_product;
 
 void cpu_gemm(k_ctx *k, const cpu_product *p);
+/* Row `row` of A to chunks that lie `step` floats apart; zero up to a whole chunk. */
+void cpu_pack_row(const cpu_device *d, const cpu_source *s, int64_t row, float *to, int64_t step);
+/* Rows [row, row + rows) of y, at most MAX_OUT, and of what is added to them, into o. */
+void cpu_rows_out(const cpu_product *p, int64_t row, int rows, simd_out *o);
+/* One panel of sums through the epilogue to the rows of o; gates: of K_GEGLU, else NULL. */
+void cpu_finish(const cpu_device *d, const cpu_product *p, const cpu_form *f, int panel, int rows,
+                const float *sums, const float *gates, simd_out *o);
+/* The same in place for 3 x 3 filters with few weights; is p one? */
+void cpu_direct(k_ctx *k, const cpu_product *p);
+int cpu_direct_fits(const cpu_device *d, const cpu_product *p);
 /* The same for 3 x 3 filters of stride 1; m: outputs a side of a tile, 2 or 4. */
 void cpu_winograd(k_ctx *k, const cpu_product *p, int m);
 

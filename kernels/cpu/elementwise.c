@@ -1,7 +1,6 @@
 /* elementwise.c - ops that read each element once: sums, activations, joins, nearest resizing. */
 #include "cpu.h"
 
-#include <math.h>
 #include <string.h>
 
 static int floats_hold(k_ctx *k, const char *op, k_tensor y, k_tensor x)
@@ -45,11 +44,11 @@ void cpu_soft_clamp(k_ctx *k, k_tensor y, k_tensor x, float limit)
 {
     if (!floats_hold(k, "soft_clamp", y, x) || k->planning)
         return;
+    const cpu_device *d = cpu_of(k);
     int64_t rows = k_rows(x);
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(k, rows *y.c))
     for (int64_t r = 0; r < rows; r++)
-        for (int c = 0; c < x.c; c++)
-            cpu_row(y, r)[c] = limit * tanhf(cpu_row(x, r)[c] / limit);
+        d->simd->soft_clamp(cpu_row(y, r), cpu_row(x, r), x.c, limit);
 }
 
 void cpu_mix(k_ctx *k, k_tensor y, k_tensor coef, k_tensor x0, k_tensor x1, k_tensor x2)

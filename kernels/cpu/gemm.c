@@ -42,6 +42,20 @@ static void plan_reduction(plan *l, const k_weight_desc *w)
     l->blocks = divide_up(l->depth16, l->block);
 }
 
+/* Panels of an item, `most` or fewer: as many as keep the busiest thread's share smallest. */
+static int even_panels(const plan *l, int64_t most)
+{
+    int best = 1, least = l->row_items * l->panels;
+    for (int each = 1; each <= most; each++) {
+        int items = l->row_items * divide_up(l->panels, each);
+        if (divide_up(items, l->threads) * each <= least) {
+            least = divide_up(items, l->threads) * each;
+            best = each;
+        }
+    }
+    return best;
+}
+
 static plan plan_of(const cpu_device *d, const cpu_product *p)
 {
     const k_weight_desc *w = &p->w->desc;
@@ -59,10 +73,10 @@ static plan plan_of(const cpu_device *d, const cpu_product *p)
     l.tiles_each = divide_up(l.tiles, l.row_items);
     l.row_items = divide_up(l.tiles, l.tiles_each);
     int64_t tile = (int64_t)l.tiles_each * mr * nr * l.groups;
-    l.panel_items = l.blocks > 1 ? divide_up(l.panels * tile, SUMS) : 1;
-    while (l.row_items * l.panel_items < 4 * l.threads && l.panel_items * 2 <= l.panels)
-        l.panel_items *= 2;
-    l.panels_each = divide_up(l.panels, l.panel_items);
+    int64_t each = divide_up(l.panels, divide_up(4 * l.threads, l.row_items));
+    if (l.blocks > 1 && each > SUMS / tile)
+        each = SUMS / tile;
+    l.panels_each = even_panels(&l, each);
     l.panel_items = divide_up(l.panels, l.panels_each);
     l.a_floats = (size_t)l.pass * (size_t)l.depth16;
     l.sums_floats = (size_t)(l.blocks > 1 ? l.panels_each * tile : tile);
@@ -86,8 +100,7 @@ const float *cpu_pixel(const cpu_source *s, int64_t image, int y, int x)
     return s->x + ((image * s->h + (y >> s->up)) * s->w + (x >> s->up)) * s->ld;
 }
 
-/* One row to chunks that lie `step` floats apart; zero up to a whole chunk. */
-static void pack_row(const cpu_device *d, const cpu_source *s, int64_t row, float *to, int64_t step)
+void cpu_pack_row(const cpu_device *d, const cpu_source *s, int64_t row, float *to, int64_t step)
 {
     int64_t image = row / ((int64_t)s->oh * s->ow);
     int at = (int)(row % ((int64_t)s->oh * s->ow)), oy = at / s->ow, ox = at % s->ow;
@@ -145,23 +158,30 @@ static const float *panel_floats(const cpu_device *d, const plan *l, const cpu_p
 /* ---- items
  * ----------------------------------------------------------------------------------------- */
 
-static void finish_tile(const cpu_device *d, const plan *l, const cpu_product *p, const cpu_form *f,
-                        int64_t row, int rows, int panel, const float *sums, int64_t group_stride)
+void cpu_finish(const cpu_device *d, const cpu_product *p, const cpu_form *f, int panel, int rows,
+                const float *sums, const float *gates, simd_out *o)
 {
-    int nr = d->simd->nr, first = panel * nr;
-    simd_out o = {.bias = f->bias + first, .act = p->act};
-    o.cols = p->y.c - first < nr ? p->y.c - first : nr;
-    for (int i = 0; i < rows; i++) {
-        o.y[i] = cpu_row(p->y, row + i) + first;
-        if (p->residual.dtype)
-            o.residual[i] = cpu_row(p->residual, row + i) + first;
-        if (p->row.dtype)
-            o.row[i] = cpu_row(p->row, (row + i) / ((int64_t)p->a.oh * p->a.ow)) + first;
-    }
-    if (p->act == K_GEGLU)
-        d->simd->epilogue_geglu(sums, sums + group_stride, o.bias + l->panels * nr, rows, &o);
+    int nr = d->simd->nr;
+    o->first = panel * nr;
+    o->cols = p->y.c - o->first < nr ? p->y.c - o->first : nr;
+    o->bias = f->bias + o->first;
+    o->act = p->act;
+    if (gates)
+        d->simd->epilogue_geglu(sums, gates, o->bias + cpu_panels(d, p->y.c) * nr, rows, o);
     else
-        d->simd->epilogue(sums, rows, &o);
+        d->simd->epilogue(sums, rows, o);
+}
+
+void cpu_rows_out(const cpu_product *p, int64_t row, int rows, simd_out *o)
+{
+    o->row[0] = o->residual[0] = NULL;
+    for (int i = 0; i < rows; i++) {
+        o->y[i] = cpu_row(p->y, row + i);
+        if (p->residual.dtype)
+            o->residual[i] = cpu_row(p->residual, row + i);
+        if (p->row.dtype)
+            o->row[i] = cpu_row(p->row, (row + i) / ((int64_t)p->a.oh * p->a.ow));
+    }
 }
 
 /* The lines of y that a tile will be written to, fetched while the tile is computed. */
@@ -181,6 +201,7 @@ static void run_item(const cpu_device *d, const plan *l, const cpu_product *p, c
     int p0 = item / l->row_items * l->panels_each;
     int p1 = l->panels < p0 + l->panels_each ? l->panels : p0 + l->panels_each;
     float *sums = own, *spare = own + l->sums_floats;
+    simd_out o;
     int64_t group = (int64_t)l->tiles_each * d->simd->mr * nr, start = tile_start(rows, tiles, t0);
     for (int b = 0; b < l->blocks; b++) {
         int k0 = b * l->block, k1 = l->depth16 < k0 + l->block ? l->depth16 : k0 + l->block;
@@ -197,8 +218,11 @@ static void run_item(const cpu_device *d, const plan *l, const cpu_product *p, c
                     expect_tile(p, first + r0, count, panel * nr, nr);
                 d->simd->tile(count, (k1 - k0) / CHUNK, a + r0 * l->depth16 + (int64_t)k0 * count,
                               w, tile + g * group, b > 0);
-                if (last)
-                    finish_tile(d, l, p, f, first + r0, count, panel, tile, group);
+                if (last) {
+                    cpu_rows_out(p, first + r0, count, &o);
+                    cpu_finish(d, p, f, panel, count, tile, l->groups == 2 ? tile + group : NULL,
+                               &o);
+                }
             }
         }
     }
@@ -214,8 +238,8 @@ static void run_pass(const cpu_device *d, const plan *l, const cpu_product *p, c
     for (int t = 0; t < tiles; t++) {
         int64_t r0 = tile_start(rows, tiles, t), r1 = tile_start(rows, tiles, t + 1);
         for (int64_t r = r0; r < r1; r++)
-            pack_row(d, &p->a, first + r, a + r0 * l->depth16 + (r - r0) * CHUNK,
-                     (r1 - r0) * CHUNK);
+            cpu_pack_row(d, &p->a, first + r, a + r0 * l->depth16 + (r - r0) * CHUNK,
+                         (r1 - r0) * CHUNK);
     }
 #pragma omp for schedule(dynamic, 1)
     for (int i = 0; i < items; i++)

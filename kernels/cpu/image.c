@@ -36,6 +36,8 @@ static void find_taps(int in, int out, int i, taps *t)
     }
     for (int j = 0; j < t->count; j++)
         t->weight[j] = (float)(t->weight[j] / total);
+    while (t->weight[t->count - 1] == 0) /* of equal sizes one tap stays */
+        t->count--;
 }
 
 static const void *image_row(const k_image *image, int64_t t, int64_t y)
@@ -43,20 +45,20 @@ static const void *image_row(const k_image *image, int64_t t, int64_t y)
     return (const char *)image->data + t * image->stride_t + y * image->stride_h;
 }
 
-/* to += weight * row, in 0..1 */
-static void add_row(const cpu_device *d, const k_image *src, const void *row, float weight,
-                    float *to, float *wide)
+/* to = the sum of a column's taps over rows of the source, in 0..1 */
+static void sum_rows(const cpu_device *d, const k_image *src, int64_t t, const taps *v, float *to,
+                     float *wide)
 {
     int n = src->w * src->c;
-    if (src->dtype == K_U8) {
-        const uint8_t *bytes = row;
-        for (int i = 0; i < n; i++)
-            to[i] += weight * ((float)bytes[i] / 255.0f);
+    d->simd->widen(to, image_row(src, t, v->first), src->dtype, n);
+    if (v->count == 1)
         return;
+    d->simd->mix(to, v->weight, to, NULL, NULL, n);
+    for (int j = 1; j < v->count; j++) {
+        float coef[2] = {1, v->weight[j]};
+        d->simd->widen(wide, image_row(src, t, v->first + j), src->dtype, n);
+        d->simd->mix(to, coef, to, wide, NULL, n);
     }
-    d->simd->widen(wide, row, src->dtype, n);
-    for (int i = 0; i < n; i++)
-        to[i] += weight * wide[i];
 }
 
 static int image_holds(k_ctx *k, const char *op, const k_image *i, k_tensor t)
@@ -78,6 +80,14 @@ typedef struct columns {
     float *weights; /* [w][most] */
 } columns;
 
+/* y = scale * x + bias */
+static void shift_row(float *y, const float *x, int n, float scale, float bias)
+{
+#pragma omp simd
+    for (int i = 0; i < n; i++)
+        y[i] = scale * x[i] + bias;
+}
+
 static void resize_row(const cpu_device *d, const k_image *src, k_tensor y, int64_t r,
                        const columns *c, float *own, float scale, float bias)
 {
@@ -85,9 +95,11 @@ static void resize_row(const cpu_device *d, const k_image *src, k_tensor y, int6
     float *line = own, *wide = line + n;
     taps v = {.weight = wide + n};
     find_taps(src->h, y.h, (int)(r % y.h), &v);
-    memset(line, 0, 4 * (size_t)n);
-    for (int j = 0; j < v.count; j++)
-        add_row(d, src, image_row(src, r / y.h, v.first + j), v.weight[j], line, wide);
+    sum_rows(d, src, r / y.h, &v, line, wide);
+    if (src->w == y.w && src->c == 3 && y.ld == 3) {
+        shift_row(cpu_row(y, r * y.w), line, n, scale, bias);
+        return;
+    }
     for (int x = 0; x < y.w; x++) {
         const taps *t = &c->at[x];
         float sum[3] = {0};
@@ -127,9 +139,37 @@ void cpu_image_in(k_ctx *k, k_tensor y, const k_image *src, float scale, float b
 
 /* ---- out ------------------------------------------------------------------------------------- */
 
-static float clamp01(float x)
+enum { BLOCK = 64 }; /* pixels that go through the three steps at once */
+
+/* to = clamp(scale * x + bias, 0, 1) of `pixels` pixels that lie ld floats apart; NaN becomes 0 */
+static void clamp_pixels(float *to, const float *x, int ld, int pixels, float scale, float bias)
 {
-    return x > 0 ? x < 1 ? x : 1 : 0; /* NaN becomes 0 */
+    float moved[3 * BLOCK];
+    if (ld != 3) {
+        for (int i = 0; i < 3 * pixels; i++)
+            moved[i] = x[i / 3 * ld + i % 3];
+        x = moved;
+    }
+#pragma omp simd
+    for (int i = 0; i < 3 * pixels; i++) {
+        float v = scale * x[i] + bias;
+        v = v > 0 ? v : 0;
+        to[i] = v < 1 ? v : 1;
+    }
+}
+
+/* Red, green, blue to c channels. */
+static void spread_pixels(float *to, const float *rgb, int pixels, int c)
+{
+    for (int i = 0; i < pixels; i++, rgb += 3, to += c) {
+        if (c == 1) {
+            float grey = 0.299f * rgb[0] + 0.587f * rgb[1] + 0.114f * rgb[2];
+            to[0] = grey < 1 ? grey : 1;
+            continue;
+        }
+        memcpy(to, rgb, 3 * sizeof *rgb);
+        to[3] = 1.0f;
+    }
 }
 
 /* A float of 0..1 to half, nearest even. */
@@ -141,14 +181,37 @@ static uint16_t half_of(float x)
     return (uint16_t)((bits + 0xfff + ((bits >> 13) & 1)) >> 13);
 }
 
-static void put_pixel(const k_image *dst, void *row, int64_t i, float value)
+/* Floats of 0..1 to the image's type. */
+static void put_values(void *to, int dtype, const float *value, int n)
 {
-    if (dst->dtype == K_U8)
-        ((uint8_t *)row)[i] = (uint8_t)lrintf(value * 255.0f);
-    else if (dst->dtype == K_F16)
-        ((uint16_t *)row)[i] = half_of(value);
-    else
-        ((float *)row)[i] = value;
+    if (dtype == K_F32) {
+        memcpy(to, value, sizeof *value * (size_t)n);
+    } else if (dtype == K_F16) {
+        for (int i = 0; i < n; i++)
+            ((uint16_t *)to)[i] = half_of(value[i]);
+    } else {
+#pragma omp simd
+        for (int i = 0; i < n; i++) {
+            float sum = value[i] * 255.0f + 0x1.8p23f; /* rounds; the integer is its last bits */
+            uint32_t bits;
+            memcpy(&bits, &sum, sizeof bits);
+            ((uint8_t *)to)[i] = (uint8_t)bits;
+        }
+    }
+}
+
+static void put_row(const k_image *dst, char *row, k_tensor x, int64_t first, float scale,
+                    float bias)
+{
+    float rgb[3 * BLOCK], spread[4 * BLOCK];
+    for (int i = 0; i < x.w; i += BLOCK) {
+        int pixels = x.w - i < BLOCK ? x.w - i : BLOCK;
+        clamp_pixels(rgb, cpu_row(x, first + i), x.ld, pixels, scale, bias);
+        if (dst->c != 3)
+            spread_pixels(spread, rgb, pixels, dst->c);
+        put_values(row + (size_t)(i * dst->c) * k_size(dst->dtype), dst->dtype,
+                   dst->c == 3 ? rgb : spread, pixels * dst->c);
+    }
 }
 
 void cpu_image_out(k_ctx *k, const k_image *dst, k_tensor x, float scale, float bias)
@@ -162,20 +225,6 @@ void cpu_image_out(k_ctx *k, const k_image *dst, k_tensor x, float scale, float 
 #pragma omp parallel for schedule(static) num_threads(cpu_of(k)->threads)
     for (int64_t r = 0; r < rows; r++) {
         char *row = (char *)dst->data + r / x.h * dst->stride_t + r % x.h * dst->stride_h;
-        for (int64_t i = 0; i < x.w; i++) {
-            const float *p = cpu_row(x, r * x.w + i);
-            float rgb[3];
-            for (int j = 0; j < 3; j++)
-                rgb[j] = clamp01(scale * p[j] + bias);
-            if (dst->c == 1) {
-                put_pixel(dst, row, i,
-                          clamp01(0.299f * rgb[0] + 0.587f * rgb[1] + 0.114f * rgb[2]));
-                continue;
-            }
-            for (int j = 0; j < 3; j++)
-                put_pixel(dst, row, i * dst->c + j, rgb[j]);
-            if (dst->c == 4)
-                put_pixel(dst, row, i * 4 + 3, 1.0f);
-        }
+        put_row(dst, row, x, r * x.w, scale, bias);
     }
 }

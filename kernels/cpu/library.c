@@ -302,10 +302,10 @@ static void finish(const cpu_device *d, const cpu_product *p, const cpu_form *bi
         }
         const float *value = c + i * 2 * columns;
         for (int j = 0; j < columns; j += nr) {
-            simd_out o = {.y = {y + j}, .bias = bias->bias + j, .act = K_GEGLU};
+            simd_out o = {.y = {y}, .bias = bias->bias + j, .first = j, .act = K_GEGLU};
             o.cols = columns - j < nr ? columns - j : nr;
             if (p->residual.dtype)
-                o.residual[0] = cpu_row(p->residual, i) + j;
+                o.residual[0] = cpu_row(p->residual, i);
             d->simd->epilogue_geglu(value + j, value + columns + j, o.bias + gates, 1, &o);
         }
     }

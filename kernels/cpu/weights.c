@@ -130,6 +130,24 @@ static void make_panels(const cpu_device *d, const k_weight_desc *w, int groups,
     }
 }
 
+/* [out][taps][in] */
+static void make_dots(const cpu_device *d, const k_weight_desc *w, float *data)
+{
+    enum { SLICE = 64 };
+    int taps = w->kh * w->kw, each = w->out / w->parts;
+    size_t size = k_size(w->weight[0].dtype);
+    float wide[SLICE * 9];
+    for (int o = 0; o < w->out; o++)
+        for (int c = 0, n; c < w->in; c += n) {
+            n = w->in - c < SLICE ? w->in - c : SLICE;
+            const char *from = w->weight[o / each].data;
+            from += ((size_t)(o % each) * (size_t)w->in + (size_t)c) * (size_t)taps * size;
+            d->simd->widen(wide, from, w->weight[0].dtype, (int64_t)n * taps);
+            for (int i = 0; i < n * taps; i++)
+                data[((int64_t)o * taps + i % taps) * w->in + c + i / taps] = wide[i];
+        }
+}
+
 /* [position][panel][in padded][nr] */
 static void make_winograd(const cpu_device *d, const k_weight_desc *w, int m, float *data)
 {
@@ -169,6 +187,8 @@ static size_t form_bytes(const cpu_device *d, const k_weight_desc *w, int kind)
         return (size_t)cpu_panels(d, w->out) * nr * depth * size;
     case CPU_PANELS_PAIR:
         return 2 * (size_t)cpu_panels(d, w->out / 2) * nr * depth * size;
+    case CPU_DOTS:
+        return 4 * (size_t)w->out * (size_t)(w->in * w->kh * w->kw);
     case CPU_WINOGRAD_2:
         return 16 * (size_t)cpu_panels(d, w->out) * nr * in16 * 4;
     case CPU_WINOGRAD_4:
@@ -212,6 +232,8 @@ static int form_make(cpu_device *d, const k_weight_desc *w, int kind, cpu_form *
         widen_parts(d, w->weight, w->parts, w->out / w->parts * w->in, f->data);
     else if (kind == CPU_PANELS || kind == CPU_PANELS_PAIR)
         make_panels(d, w, groups, f->data);
+    else if (kind == CPU_DOTS)
+        make_dots(d, w, f->data);
     else if (kind == CPU_WINOGRAD_2 || kind == CPU_WINOGRAD_4)
         make_winograd(d, w, kind == CPU_WINOGRAD_2 ? 2 : 4, f->data);
     return 0;

@@ -259,9 +259,9 @@ static void taesd_stages(config_file *f, taesd_config *c)
                        1, MAX_CHANNELS);
     n[1] = config_ints(f, "decoder_block_out_channels", c->decoder_channels, CONFIG_MAX_BLOCKS, 0,
                        1, MAX_CHANNELS);
-    n[2] = config_ints(f, "num_encoder_blocks", c->encoder_blocks, CONFIG_MAX_BLOCKS, 0, 1,
+    n[2] = config_ints(f, "num_encoder_blocks", c->encoder_blocks, CONFIG_MAX_BLOCKS, 0, 0,
                        MAX_LAYERS);
-    n[3] = config_ints(f, "num_decoder_blocks", c->decoder_blocks, CONFIG_MAX_BLOCKS, 0, 1,
+    n[3] = config_ints(f, "num_decoder_blocks", c->decoder_blocks, CONFIG_MAX_BLOCKS, 0, 0,
                        MAX_LAYERS);
     if (!n[0])
         fill(c->encoder_channels, 4, 64);

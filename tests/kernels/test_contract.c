@@ -62,7 +62,7 @@ static void net_fini(bed *b, net *n)
     bed_weight_free(b, &n->table);
 }
 
-/* side: 40 takes Winograd's algorithm, 20 its smaller form, 8 the plain product */
+/* side: 40 takes Winograd's algorithm, 8 its smaller form */
 static void net_run(k_ctx *k, const net *n, int side, float *result)
 {
     k_image picture = {(void *)n->pixels, K_U8, 1, 40, 40, 3, 40 * 40 * 3, 40 * 3};

@@ -29,41 +29,64 @@ static double one(const conv_case *t, k_tensor x, const bed_weight *w, int n, in
     return sum;
 }
 
-static void run_case(bed *b, const conv_case *t)
+/* One case: its tensors, and what they must become. residual 2: y itself. */
+typedef struct setting {
+    bed_weight w;
+    k_tensor x, y;
+    k_conv o;
+} setting;
+
+static setting setting_of(bed *b, const conv_case *t)
 {
     int stride = t->stride ? t->stride : 1, up = t->up ? 2 : 1;
     int oh = (t->h * up + stride - 1) / stride, ow = (t->w * up + stride - 1) / stride;
-    bed_weight w = bed_weight_of(b, t->out, t->in, t->side, 1, t->act != K_RELU, t->dtype);
-    k_tensor x = bed_tensor(b, t->n, t->h, t->w, t->in, t->extra);
-    k_tensor y = bed_tensor(b, t->n, oh, ow, t->out, t->extra);
-    k_conv o = {.stride = t->stride, .pad_end_only = t->pad_end_only, .up = t->up, .act = t->act};
+    setting s = {.w = bed_weight_of(b, t->out, t->in, t->side, 1, t->act != K_RELU, t->dtype)};
+    s.x = bed_tensor(b, t->n, t->h, t->w, t->in, t->extra);
+    s.y = bed_tensor(b, t->n, oh, ow, t->out, t->extra);
+    s.o =
+        (k_conv){.stride = t->stride, .pad_end_only = t->pad_end_only, .up = t->up, .act = t->act};
     if (t->row)
-        o.row = bed_tensor(b, t->n, 1, 1, t->out, 0);
-    if (t->residual)
-        o.residual = bed_tensor(b, t->n, oh, ow, t->out, t->extra);
-    double *reference = calloc((size_t)k_rows(y) * (size_t)t->out, sizeof *reference);
-    for (int64_t r = 0; r < k_rows(y); r++)
+        s.o.row = bed_tensor(b, t->n, 1, 1, t->out, 0);
+    if (t->residual == 1)
+        s.o.residual = bed_tensor(b, t->n, oh, ow, t->out, t->extra);
+    if (t->residual == 2)
+        s.o.residual = s.y;
+    return s;
+}
+
+static void setting_free(bed *b, const conv_case *t, setting *s)
+{
+    if (t->residual == 1)
+        bed_drop(b, &s->o.residual, t->extra);
+    bed_drop(b, &s->x, t->extra);
+    bed_drop(b, &s->y, t->extra);
+    bed_drop(b, &s->o.row, 0);
+    bed_weight_free(b, &s->w);
+}
+
+static void run_case(bed *b, const conv_case *t)
+{
+    setting s = setting_of(b, t);
+    int each = s.y.h * s.y.w;
+    double *reference = calloc((size_t)k_rows(s.y) * (size_t)t->out, sizeof *reference);
+    for (int64_t r = 0; r < k_rows(s.y); r++)
         for (int c = 0; c < t->out; c++) {
-            int n = (int)(r / (oh * ow)), at = (int)(r % (oh * ow));
-            double v = one(t, x, &w, n, at / ow, at % ow, c);
+            int n = (int)(r / each), at = (int)(r % each);
+            double v = one(t, s.x, &s.w, n, at / s.y.w, at % s.y.w, c);
             if (t->row)
-                v += (double)bed_at(o.row, n)[c];
+                v += (double)bed_at(s.o.row, n)[c];
             if (t->residual)
-                v += (double)bed_at(o.residual, r)[c];
+                v += (double)bed_at(s.o.residual, r)[c];
             reference[r * t->out + c] = bed_act(v, t->act);
         }
-    BED_RUN(b, conv, y, x, w.w, &o);
+    BED_RUN(b, conv, s.y, s.x, s.w.w, &s.o);
     char what[160];
     snprintf(what, sizeof what, "conv %dx%dx%dx%d -> %d, side %d, stride %d, up %d, act %d", t->n,
-             t->h, t->w, t->in, t->out, t->side, stride, t->up, t->act);
+             t->h, t->w, t->in, t->out, t->side, t->stride, t->up, t->act);
     /* fp32 sums of up to 9 * 80 terms: 1e-6; Winograd's F(4x4) loses a digit: 1e-5. */
-    bed_compare(b, y, reference, 1e-5, what);
+    bed_compare(b, s.y, reference, 1e-5, what);
     free(reference);
-    bed_drop(b, &x, t->extra);
-    bed_drop(b, &y, t->extra);
-    bed_drop(b, &o.residual, t->extra);
-    bed_drop(b, &o.row, 0);
-    bed_weight_free(b, &w);
+    setting_free(b, t, &s);
 }
 
 static void odd_sizes(bed *b)
@@ -84,18 +107,81 @@ static void odd_sizes(bed *b)
         run_case(b, &cases[i]);
 }
 
-/* Large enough that the backend takes Winograd's algorithm, with edges that do not fit tiles. */
+/* Large enough that the backend takes Winograd's algorithm, with edges that do not fit tiles: tiles
+ * of 4 and 2 outputs, few weights (blocks of one thread) and many (passes of all threads). */
+static const conv_case large[] = {
+    {1, 33, 34, 16, 32, 3, 1, 0, 0, K_RELU, 0, 0, 0, K_F32},
+    {2, 32, 35, 18, 37, 3, 1, 0, 0, K_SILU, 1, 1, 3, K_F16},
+    {1, 17, 16, 48, 33, 3, 1, 0, 0, K_IDENTITY, 1, 0, 0, K_BF16},
+    {1, 16, 17, 17, 20, 3, 1, 0, 1, K_IDENTITY, 0, 1, 2, K_F16},
+    {2, 8, 9, 16, 16, 3, 1, 0, 1, K_GELU, 1, 1, 0, K_F32},
+    {1, 9, 11, 32, 32, 3, 1, 0, 0, K_RELU, 0, 2, 0, K_F16},
+    {2, 8, 9, 70, 50, 3, 1, 0, 0, K_RELU, 1, 1, 0, K_F16},
+    {1, 4, 17, 80, 50, 3, 1, 0, 1, K_IDENTITY, 0, 0, 0, K_F32},
+    {3, 33, 31, 50, 40, 3, 1, 0, 0, K_RELU, 1, 2, 3, K_F16},
+    {1, 17, 18, 50, 40, 3, 1, 0, 1, K_SILU, 0, 1, 0, K_F32},
+};
+
+/* Dense pixels and few weights: products in place, with a packed border; dot products where up to
+ * 4 channels leave; and the same shapes with gaps between pixels, which are packed. */
+static const conv_case narrow[] = {
+    {2, 5, 27, 3, 33, 3, 1, 0, 0, K_RELU, 1, 1, 0, K_F16},
+    {1, 4, 49, 3, 32, 3, 1, 0, 0, K_IDENTITY, 0, 2, 0, K_F32},
+    {2, 9, 51, 32, 40, 3, 2, 0, 0, K_SILU, 1, 1, 0, K_BF16},
+    {1, 8, 50, 32, 16, 3, 2, 1, 0, K_IDENTITY, 0, 2, 0, K_F16},
+    {1, 9, 49, 16, 32, 3, 2, 1, 0, K_RELU, 0, 0, 0, K_F32},
+    {1, 5, 49, 32, 40, 3, 2, 0, 0, K_RELU, 0, 0, 4, K_F16},
+    {2, 5, 31, 32, 1, 3, 1, 0, 0, K_IDENTITY, 0, 2, 0, K_F16},
+    {1, 7, 29, 16, 2, 3, 2, 0, 0, K_SILU, 1, 0, 0, K_BF16},
+    {2, 33, 34, 32, 3, 3, 1, 0, 0, K_RELU, 1, 1, 0, K_F16},
+    {1, 6, 11, 80, 4, 3, 1, 0, 0, K_IDENTITY, 0, 2, 0, K_F32},
+    {1, 33, 34, 32, 3, 3, 1, 0, 0, K_IDENTITY, 0, 0, 5, K_F16},
+    {1, 5, 27, 18, 3, 3, 1, 0, 0, K_IDENTITY, 0, 0, 0, K_F16},
+};
+
 static void large_sizes(bed *b)
 {
-    static const conv_case cases[] = {
-        {1, 33, 34, 16, 32, 3, 1, 0, 0, K_RELU, 0, 0, 0, K_F32},
-        {2, 32, 35, 18, 37, 3, 1, 0, 0, K_SILU, 1, 1, 3, K_F16},
-        {1, 17, 16, 48, 33, 3, 1, 0, 0, K_IDENTITY, 1, 0, 0, K_BF16},
-        {1, 16, 17, 17, 20, 3, 1, 0, 1, K_IDENTITY, 0, 1, 2, K_F16},
-        {2, 8, 9, 16, 16, 3, 1, 0, 1, K_GELU, 1, 1, 0, K_F32},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        run_case(b, &cases[i]);
+    for (size_t i = 0; i < sizeof large / sizeof *large; i++)
+        run_case(b, &large[i]);
+}
+
+static void narrow_sizes(bed *b)
+{
+    for (size_t i = 0; i < sizeof narrow / sizeof *narrow; i++)
+        run_case(b, &narrow[i]);
+}
+
+/* The floats of y; to be freed. */
+static float *result_of(const char *isa, int threads, const conv_case *t, size_t *bytes)
+{
+    bed b = bed_open(isa, K_MEMORY_NORMAL, threads);
+    if (!b.device)
+        return NULL;
+    bed_state = 1;
+    setting s = setting_of(&b, t);
+    BED_RUN(&b, conv, s.y, s.x, s.w.w, &s.o);
+    *bytes = (size_t)k_rows(s.y) * (size_t)t->out * sizeof(float);
+    float *to = malloc(*bytes);
+    k_get(b.k, s.y, to);
+    setting_free(&b, t, &s);
+    bed_close(&b);
+    return to;
+}
+
+static void threads_agree(const conv_case *t)
+{
+    static const char *const isas[] = {"base", "avx2", "avx512"};
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
+        size_t bytes = 0;
+        float *first = result_of(isas[i], 1, t, &bytes);
+        for (int threads = 2; first && threads <= 3; threads++) {
+            float *other = result_of(isas[i], threads, t, &bytes);
+            ck_assert_msg(!memcmp(first, other, bytes), "%d channels to %d, up %d, %s: %d threads",
+                          t->in, t->out, t->up, isas[i], threads);
+            free(other);
+        }
+        free(first);
+    }
 }
 
 START_TEST(test_odd_sizes)
@@ -110,4 +196,20 @@ START_TEST(test_large_sizes)
 }
 END_TEST
 
-BED_MAIN("conv", test_odd_sizes, test_large_sizes)
+START_TEST(test_narrow_sizes)
+{
+    bed_each(narrow_sizes);
+}
+END_TEST
+
+/* How the work is cut follows the number of threads; the bits of the result do not. */
+START_TEST(test_threads_agree)
+{
+    for (size_t i = 0; i < sizeof large / sizeof *large; i++)
+        threads_agree(&large[i]);
+    for (size_t i = 0; i < sizeof narrow / sizeof *narrow; i++)
+        threads_agree(&narrow[i]);
+}
+END_TEST
+
+BED_MAIN("conv", test_odd_sizes, test_large_sizes, test_narrow_sizes, test_threads_agree)

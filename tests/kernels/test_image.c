@@ -51,12 +51,13 @@ static k_image picture(int dtype, int t, int h, int w, int c)
 
 typedef struct image_case {
     int dtype, t, h, w, c, oh, ow;
+    int extra; /* channels beside the tensor */
 } image_case;
 
 static void run_in(bed *b, const image_case *t)
 {
     k_image s = picture(t->dtype, t->t, t->h, t->w, t->c);
-    k_tensor y = bed_tensor(b, t->t, t->oh, t->ow, 3, 0);
+    k_tensor y = bed_tensor(b, t->t, t->oh, t->ow, 3, t->extra);
     double *reference = calloc((size_t)k_rows(y) * 3, sizeof *reference);
     for (int64_t i = 0; i < k_rows(y) * 3; i++) {
         int row = (int)(i / 3), n = row / (t->oh * t->ow), at = row % (t->oh * t->ow);
@@ -72,14 +73,18 @@ static void run_in(bed *b, const image_case *t)
     bed_compare(b, y, reference, 1e-5, "image_in");
     free(reference);
     free(s.data);
-    bed_drop(b, &y, 0);
+    bed_drop(b, &y, t->extra);
 }
 
 static void images_in(bed *b)
 {
     static const image_case cases[] = {
-        {K_U8, 1, 1, 1, 3, 1, 1},   {K_U8, 2, 9, 7, 3, 9, 7},    {K_U8, 1, 30, 50, 4, 8, 16},
-        {K_F16, 2, 5, 3, 1, 12, 7}, {K_F32, 1, 17, 9, 3, 7, 31}, {K_F32, 1, 8, 8, 4, 1, 1},
+        {K_U8, 1, 1, 1, 3, 1, 1, 0},    {K_U8, 2, 9, 7, 3, 9, 7, 0},
+        {K_U8, 1, 30, 50, 4, 8, 16, 0}, {K_F16, 2, 5, 3, 1, 12, 7, 0},
+        {K_F32, 1, 17, 9, 3, 7, 31, 0}, {K_F32, 1, 8, 8, 4, 1, 1, 0},
+        {K_U8, 1, 9, 7, 3, 9, 7, 2},    {K_U8, 1, 6, 70, 3, 9, 70, 0},
+        {K_U8, 2, 9, 7, 4, 9, 7, 0},    {K_F16, 1, 9, 7, 3, 9, 7, 0},
+        {K_F32, 1, 5, 9, 1, 5, 9, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         run_in(b, &cases[i]);
@@ -88,7 +93,7 @@ static void images_in(bed *b)
 static void run_out(bed *b, const image_case *t)
 {
     k_image s = picture(t->dtype, t->t, t->h, t->w, t->c);
-    k_tensor x = bed_tensor(b, t->t, t->h, t->w, 3, 2);
+    k_tensor x = bed_tensor(b, t->t, t->h, t->w, 3, t->extra);
     BED_RUN(b, image_out, &s, x, 0.75f, 0.25f);
     ck_assert(!b->k->status);
     for (int64_t r = 0; r < k_rows(x); r++) {
@@ -108,14 +113,16 @@ static void run_out(bed *b, const image_case *t)
         }
     }
     free(s.data);
-    bed_drop(b, &x, 2);
+    bed_drop(b, &x, t->extra);
 }
 
 static void images_out(bed *b)
 {
     static const image_case cases[] = {
-        {K_U8, 1, 1, 1, 3, 0, 0},  {K_U8, 2, 9, 7, 4, 0, 0},  {K_U8, 1, 3, 5, 1, 0, 0},
-        {K_F16, 2, 5, 3, 3, 0, 0}, {K_F16, 1, 4, 4, 4, 0, 0}, {K_F32, 2, 7, 9, 1, 0, 0},
+        {K_U8, 1, 1, 1, 3, 0, 0, 2},   {K_U8, 2, 9, 7, 4, 0, 0, 2},   {K_U8, 1, 3, 5, 1, 0, 0, 2},
+        {K_F16, 2, 5, 3, 3, 0, 0, 2},  {K_F16, 1, 4, 4, 4, 0, 0, 2},  {K_F32, 2, 7, 9, 1, 0, 0, 2},
+        {K_U8, 2, 3, 130, 3, 0, 0, 0}, {K_U8, 1, 2, 65, 4, 0, 0, 0},  {K_U8, 1, 2, 65, 1, 0, 0, 0},
+        {K_U8, 1, 2, 65, 3, 0, 0, 1},  {K_F16, 1, 2, 65, 3, 0, 0, 0}, {K_F32, 1, 2, 65, 4, 0, 0, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         run_out(b, &cases[i]);

@@ -34,76 +34,63 @@ INLINE void tile_rows(const int rows, int chunks, const float *a, const float *b
     }
 }
 
-#define TILE_CASE(n)                                                                               \
-    case n:                                                                                        \
-        tile_rows(n, chunks, a, b, c, accumulate);                                                 \
-        break;
-
-void SIMD(tile)(int rows, int chunks, const float *a, const float *b, float *c, int accumulate)
-{
-    switch (rows) {
-        TILE_CASE(1)
-        TILE_CASE(2)
-        TILE_CASE(3)
-        TILE_CASE(4)
-        TILE_CASE(5)
-        TILE_CASE(6)
-#if defined(__AVX512F__) || defined(__aarch64__)
-        TILE_CASE(7)
-        TILE_CASE(8)
-        TILE_CASE(9)
-        TILE_CASE(10)
-        TILE_CASE(11)
-        TILE_CASE(12)
-#endif
-    default:
-        __builtin_unreachable();
-    }
-}
+void SIMD(tile)(int rows, int chunks, const float *a, const float *b, float *c,
+                int accumulate){ROWS_SWITCH(rows, tile_rows, chunks, a, b, c, accumulate)}
 
 /* ---- epilogues --------------------------------------------------------------------------------
  */
 
-INLINE void finish_rows(const float *c, int rows, const simd_out *o, const int act)
+/* `full`: all NR columns. */
+INLINE void finish_rows(const float *c, int rows, const simd_out *o, const int act, const int full)
 {
     int has_row = o->row[0] != NULL, has_residual = o->residual[0] != NULL;
+    int cols = full ? NR : o->cols;
     for (int i = 0; i < rows; i++, c += NR)
-        for (int j = 0; j < o->cols; j += VL) {
-            int n = o->cols - j;
+#pragma GCC unroll 2
+        for (int j = 0; j < cols; j += VL) {
+            int n = cols - j, at = o->first + j;
             vf v = vload(c + j) + vload(o->bias + j);
-            if (n >= VL) {
+            if (full || n >= VL) {
                 if (has_row)
-                    v += vload(o->row[i] + j);
+                    v += vload(o->row[i] + at);
                 if (has_residual)
-                    v += vload(o->residual[i] + j);
-                vstore(o->y[i] + j, vact(v, act));
+                    v += vload(o->residual[i] + at);
+                vstore(o->y[i] + at, vact(v, act));
             } else {
                 if (has_row)
-                    v += vload_n(o->row[i] + j, n);
+                    v += vload_n(o->row[i] + at, n);
                 if (has_residual)
-                    v += vload_n(o->residual[i] + j, n);
-                vstore_n(o->y[i] + j, vact(v, act), n);
+                    v += vload_n(o->residual[i] + at, n);
+                vstore_n(o->y[i] + at, vact(v, act), n);
             }
         }
+}
+
+INLINE void finish_as(const float *c, int rows, const simd_out *o, const int act)
+{
+    if (o->cols == NR)
+        finish_rows(c, rows, o, act, 1);
+    else
+        finish_rows(c, rows, o, act, 0);
 }
 
 void SIMD(epilogue)(const float *c, int rows, const simd_out *o)
 {
     switch (o->act) {
     case K_RELU:
-        finish_rows(c, rows, o, K_RELU);
+        finish_as(c, rows, o, K_RELU);
         break;
     case K_SILU:
-        finish_rows(c, rows, o, K_SILU);
+        finish_as(c, rows, o, K_SILU);
         break;
     case K_GELU:
-        finish_rows(c, rows, o, K_GELU);
+        finish_as(c, rows, o, K_GELU);
         break;
     case K_QUICK_GELU:
-        finish_rows(c, rows, o, K_QUICK_GELU);
+        finish_as(c, rows, o, K_QUICK_GELU);
         break;
     default:
-        finish_rows(c, rows, o, K_IDENTITY);
+        finish_as(c, rows, o, K_IDENTITY);
     }
 }
 
@@ -112,14 +99,14 @@ void SIMD(epilogue_geglu)(const float *value, const float *gate, const float *ga
 {
     for (int i = 0; i < rows; i++, value += NR, gate += NR)
         for (int j = 0; j < o->cols; j += VL) {
-            int n = o->cols - j;
+            int n = o->cols - j, at = o->first + j;
             vf g = vgelu(vload(gate + j) + vload(gate_bias + j));
             vf v = (vload(value + j) + vload(o->bias + j)) * g;
             if (o->residual[0])
-                v += n >= VL ? vload(o->residual[i] + j) : vload_n(o->residual[i] + j, n);
+                v += n >= VL ? vload(o->residual[i] + at) : vload_n(o->residual[i] + at, n);
             if (n >= VL)
-                vstore(o->y[i] + j, v);
+                vstore(o->y[i] + at, v);
             else
-                vstore_n(o->y[i] + j, v, n);
+                vstore_n(o->y[i] + at, v, n);
         }
 }

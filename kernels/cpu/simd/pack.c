@@ -18,12 +18,20 @@ INLINE void widen_as(float *to, const void *from, int64_t n, const int dtype)
     }
 }
 
+static void widen_bytes(float *to, const uint8_t *from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = (float)from[i] / 255.0f;
+}
+
 void SIMD(widen)(float *to, const void *from, int dtype, int64_t n)
 {
     if (dtype == K_F16)
         widen_as(to, from, n, K_F16);
     else if (dtype == K_BF16)
         widen_as(to, from, n, K_BF16);
+    else if (dtype == K_U8)
+        widen_bytes(to, from, n);
     else
         memcpy(to, from, 4 * (size_t)n);
 }

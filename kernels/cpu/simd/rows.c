@@ -107,6 +107,15 @@ void SIMD(activate)(float *y, const float *x, int n, int act)
     }
 }
 
+void SIMD(soft_clamp)(float *y, const float *x, int n, float limit)
+{
+    int j = 0;
+    for (; j + VL <= n; j += VL)
+        vstore(y + j, limit * vtanh(vload(x + j) / limit));
+    if (j < n)
+        vstore_n(y + j, limit * vtanh(vload_n(x + j, n - j) / limit), n - j);
+}
+
 void SIMD(add)(float *y, const float *x, const float *z, int n)
 {
     for (int j = 0; j < n; j++)

@@ -12,21 +12,30 @@
 
 #include "../../kernels.h"
 
-enum { CHUNK = 16, MAX_MR = 12, MAX_NR = 32 };
+enum { CHUNK = 16, MAX_MR = 12, MAX_NR = 32, MAX_OUT = 16 };
 
 static inline int round_up(int n, int to)
 {
     return (n + to - 1) / to * to;
 }
 
-/* Where a finished micro-tile goes: y = act(c + bias + row + residual), `cols` columns. */
+/* Where a finished micro-tile goes: y = act(c + bias + row + residual) in the columns
+ * [first, first + cols). */
 typedef struct simd_out {
-    float *y[MAX_MR];              /* each row's first column */
-    const float *row[MAX_MR];      /* added per row; all NULL: none */
-    const float *residual[MAX_MR]; /* added per row; all NULL: none */
-    const float *bias;             /* nr floats, zero padded; never NULL */
-    int cols, act;
+    float *y[MAX_OUT];              /* each row */
+    const float *row[MAX_OUT];      /* added per row; the first NULL: none */
+    const float *residual[MAX_OUT]; /* added per row; the first NULL: none */
+    const float *bias;              /* of `first` on: nr floats, zero padded; never NULL */
+    int first, cols, act;
 } simd_out;
+
+/* Rows of A where they lie: row i begins at a + i * step and is `runs` runs of `run` floats, whose
+ * beginnings are `jump` floats apart. */
+typedef struct simd_runs {
+    const float *a;
+    int64_t step, jump;
+    int runs, run;
+} simd_runs;
 
 /* One head of attention, prepared: keys as panels [tk / nr][d16][nr], values as panels
  * [d / nr][tk16][nr], each zero padded (d16: d rounded up to CHUNK). */
@@ -37,6 +46,7 @@ typedef struct simd_head {
 } simd_head;
 
 enum {
+    SIMD_FEW = 4,       /* columns that `dots` takes */
     SIMD_KEYS = 256,    /* keys in one step of attention */
     SIMD_SUM_ROWS = 32, /* rows that `sums` may add in fp32 before it moves to fp64 */
 };
@@ -52,7 +62,15 @@ typedef struct simd {
     /* y = (value + bias) * gelu(gate + gate_bias) */
     void (*epilogue_geglu)(const float *value, const float *gate, const float *gate_bias, int rows,
                            const simd_out *o);
-    /* n elements of a packed panel to floats */
+    /* ---- the same in place (direct.c) ---- */
+    /* c [rows][nr] = a b */
+    void (*tile_runs)(int rows, const simd_runs *a, const float *b, float *c);
+    /* the same for `outs` columns, at most SIMD_FEW, of simd_dots_rows(outs) rows; a run is a
+     * multiple of 16 floats, w is [outs][runs * run] */
+    void (*dots)(int outs, const simd_runs *a, const float *w, float *c);
+
+    /* ---- packing (pack.c) ---- */
+    /* n elements of a packed panel, or n bytes of pixels (to 0..1), to floats */
     void (*widen)(float *to, const void *from, int dtype, int64_t n);
     /* one row of A: n floats, scaled, to chunks that lie `step` floats apart, zero padded */
     void (*pack)(float *to, int64_t step, const float *from, int n, float scale);
@@ -62,12 +80,15 @@ typedef struct simd {
                   int cols);
 
     /* ---- Winograd (winograd.c); m outputs a side, m + 2 inputs, (m + 2)^2 positions ---- */
-    /* in: pixels of one tile, (m+2)^2 pointers to 16 channels; out: position p goes to
-     * v + p * stride, 16 floats each */
-    void (*wino_in)(int m, const float *const *in, float *v, int64_t stride);
+    /* in: pixels of one tile, (m+2)^2 pointers to chunks of 16 channels, or (m/2+2)^2 where `up`
+     * doubles the picture; out: position p of a chunk goes to v + p * stride, 16 floats each, and
+     * chunks lie `step` floats apart. With `up` the positions of row and column 2 are zero, not
+     * written and, by wino_out, not read. */
+    void (*wino_in)(int m, int up, const float *const *in, int chunks, float *v, int64_t step,
+                    int64_t stride);
     /* one panel of one tile: position p lies at c + p * stride, nr floats each;
      * out: [m * m][nr] sums, to be finished by an epilogue */
-    void (*wino_out)(int m, const float *c, int64_t stride, float *out);
+    void (*wino_out)(int m, int up, const float *c, int64_t stride, float *out);
 
     /* taps: [9][nr] of one input channel; u: position p at u + p * stride, nr floats each */
     void (*wino_weight)(int m, const float *taps, float *u, int64_t stride);
@@ -87,10 +108,16 @@ typedef struct simd {
     void (*layer_norm)(float *y, const float *x, const float *gamma, const float *beta, int n,
                        float eps);
     void (*activate)(float *y, const float *x, int n, int act);
+    void (*soft_clamp)(float *y, const float *x, int n, float limit);
     void (*add)(float *y, const float *x, const float *z, int n);
     void (*mix)(float *y, const float *coef, const float *x0, const float *x1, const float *x2,
                 int n);
 } simd;
+
+static inline int simd_dots_rows(int outs)
+{
+    return 12 / outs;
+}
 
 static inline size_t simd_attend_scratch(const simd *s, int d)
 {

@@ -10,6 +10,8 @@ const simd SIMD(simd) = {
     .mr = MR,
     .nr = NR,
     .tile = SIMD(tile),
+    .tile_runs = SIMD(tile_runs),
+    .dots = SIMD(dots),
     .epilogue = SIMD(epilogue),
     .epilogue_geglu = SIMD(epilogue_geglu),
     .widen = SIMD(widen),
@@ -23,6 +25,7 @@ const simd SIMD(simd) = {
     .normalise = SIMD(normalise),
     .layer_norm = SIMD(layer_norm),
     .activate = SIMD(activate),
+    .soft_clamp = SIMD(soft_clamp),
     .add = SIMD(add),
     .mix = SIMD(mix),
 };

@@ -59,17 +59,31 @@ INLINE void vstore(float *p, vf v)
     memcpy(p, &v, sizeof v);
 }
 
+/* n < 2 * VL floats in pieces of fixed sizes: a copy of a size unknown here is a call. */
+INLINE void vcopy_n(float *to, const float *from, int n)
+{
+#pragma GCC unroll 5
+    for (int size = VL; size; size /= 2)
+        if (n & size) {
+            memcpy(to, from, 4 * (size_t)size);
+            to += size;
+            from += size;
+        }
+}
+
 /* The first n of VL floats; the others read as 0 and are not written. */
 INLINE vf vload_n(const float *p, int n)
 {
-    vf v = {0};
-    memcpy(&v, p, 4 * (size_t)n);
-    return v;
+    float s[VL] = {0};
+    vcopy_n(s, p, n);
+    return vload(s);
 }
 
 INLINE void vstore_n(float *p, vf v, int n)
 {
-    memcpy(p, &v, 4 * (size_t)n);
+    float s[VL];
+    vstore(s, v);
+    vcopy_n(p, s, n);
 }
 
 INLINE vf vset(float x)
@@ -167,6 +181,13 @@ INLINE vf vexp(vf x)
     vf s;
     memcpy(&s, &scale, sizeof s);
     return e * s;
+}
+
+/* tanh, absolute error below 3e-7. */
+INLINE vf vtanh(vf x)
+{
+    vf a = vsign(x, vset(1));
+    return vsign(1.0f - 2.0f / (1.0f + vexp(2.0f * a)), x);
 }
 
 /* erf, absolute error below 5e-7: Abramowitz and Stegun, 7.1.26. */

@@ -25,6 +25,25 @@ INLINE void in_line(const int m, const vf *d, const int from, vf *t, const int t
     t[5 * to] = 4.0f * d1 - 5.0f * d3 + d[5 * from];
 }
 
+/* The same where neighbours are equal: the m / 2 + 2 values d[0], d[1], d[1], d[2] (, d[2], d[3]).
+ * t[2], of the point -1, is zero and left out. */
+INLINE void in_line_up(const int m, const vf *d, const int from, vf *t, const int to)
+{
+    vf d1 = d[from], d2 = d[2 * from];
+    if (m == 2) {
+        t[0] = d[0] - d1;
+        t[to] = d1 + d1;
+        t[3 * to] = d1 - d2;
+        return;
+    }
+    vf step = d2 - d1;
+    t[0] = 4.0f * d[0] - 5.0f * d1 + d2;
+    t[to] = 2.0f * d2 - 8.0f * d1;
+    t[3 * to] = 3.0f * step;
+    t[4 * to] = -step;
+    t[5 * to] = 4.0f * d1 - 5.0f * d2 + d[3 * from];
+}
+
 /* t = A^T d: m + 2 values to m. */
 INLINE void out_line(const int m, const vf *d, const int from, vf *t, const int to)
 {
@@ -61,48 +80,69 @@ INLINE void weight_line(const int m, const vf *d, const int from, vf *t, const i
     t[5 * to] = d[2 * from];
 }
 
-INLINE void in_tile(const int m, const float *const *in, int channel, float *v, int64_t stride)
+INLINE void in_tile(const int m, const int up, const float *const *in, int channel, float *v,
+                    int64_t stride)
 {
-    const int side = m + 2;
+    const int side = m + 2, reach = up ? m / 2 + 2 : side;
     vf d[6], half[36], t[6];
+#pragma GCC unroll 1
+    for (int x = 0; x < reach; x++) {
 #pragma GCC unroll 6
-    for (int x = 0; x < side; x++) {
-#pragma GCC unroll 6
-        for (int y = 0; y < side; y++)
-            d[y] = vload(in[y * side + x] + channel);
-        in_line(m, d, 1, half + x, side);
+        for (int y = 0; y < reach; y++)
+            d[y] = vload(in[y * reach + x] + channel);
+        if (up)
+            in_line_up(m, d, 1, half + x, reach);
+        else
+            in_line(m, d, 1, half + x, reach);
     }
-#pragma GCC unroll 6
+#pragma GCC unroll 1
     for (int y = 0; y < side; y++) {
-        in_line(m, half + y * side, 1, t, 1);
+        if (up && y == 2)
+            continue;
+        if (up)
+            in_line_up(m, half + y * reach, 1, t, 1);
+        else
+            in_line(m, half + y * reach, 1, t, 1);
 #pragma GCC unroll 6
         for (int x = 0; x < side; x++)
-            vstore(v + (y * side + x) * stride + channel, t[x]);
+            if (!up || x != 2)
+                vstore(v + (y * side + x) * stride + channel, t[x]);
     }
 }
 
-void SIMD(wino_in)(int m, const float *const *in, float *v, int64_t stride)
+void SIMD(wino_in)(int m, int up, const float *const *in, int chunks, float *v, int64_t step,
+                   int64_t stride)
 {
-    for (int c = 0; c < CHUNK; c += VL)
-        if (m == 2)
-            in_tile(2, in, c, v, stride);
+    for (int c = 0; c < chunks * CHUNK; c += VL) {
+        float *to = v + c / CHUNK * (step - CHUNK);
+        if (m == 2 && up)
+            in_tile(2, 1, in, c, to, stride);
+        else if (m == 2)
+            in_tile(2, 0, in, c, to, stride);
+        else if (up)
+            in_tile(4, 1, in, c, to, stride);
         else
-            in_tile(4, in, c, v, stride);
+            in_tile(4, 0, in, c, to, stride);
+    }
 }
 
-INLINE void out_tile(const int m, const float *c, int64_t stride, float *out)
+INLINE void out_tile(const int m, const int up, const float *c, int64_t stride, float *out)
 {
     const int side = m + 2;
     vf d[6], half[24], t[4];
-#pragma GCC unroll 6
+#pragma GCC unroll 1
     for (int x = 0; x < side; x++) {
+        if (up && x == 2)
+            continue;
 #pragma GCC unroll 6
         for (int y = 0; y < side; y++)
-            d[y] = vload(c + (y * side + x) * stride);
+            d[y] = up && y == 2 ? (vf){0} : vload(c + (y * side + x) * stride);
         out_line(m, d, 1, half + x, side);
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 1
     for (int y = 0; y < m; y++) {
+        if (up)
+            half[y * side + 2] = (vf){0};
         out_line(m, half + y * side, 1, t, 1);
 #pragma GCC unroll 4
         for (int x = 0; x < m; x++)
@@ -110,13 +150,17 @@ INLINE void out_tile(const int m, const float *c, int64_t stride, float *out)
     }
 }
 
-void SIMD(wino_out)(int m, const float *c, int64_t stride, float *out)
+void SIMD(wino_out)(int m, int up, const float *c, int64_t stride, float *out)
 {
     for (int j = 0; j < NR; j += VL)
-        if (m == 2)
-            out_tile(2, c + j, stride, out + j);
+        if (m == 2 && up)
+            out_tile(2, 1, c + j, stride, out + j);
+        else if (m == 2)
+            out_tile(2, 0, c + j, stride, out + j);
+        else if (up)
+            out_tile(4, 1, c + j, stride, out + j);
         else
-            out_tile(4, c + j, stride, out + j);
+            out_tile(4, 0, c + j, stride, out + j);
 }
 
 INLINE void weight_tile(const int m, const float *taps, float *u, int64_t stride)

@@ -142,6 +142,7 @@ START_TEST(variants_are_read)
 {
     unet_config u;
     clip_config t;
+    taesd_config e;
     scheduler_config s;
     scope_error err;
     put("config.json",
@@ -163,6 +164,11 @@ START_TEST(variants_are_read)
         "{\"architectures\": [\"CLIPTextModelWithProjection\"], \"projection_dim\": 40}");
     ck_assert(!config_read_clip(&t, root, &err));
     ck_assert_int_eq(t.projection, 40);
+    put("config.json",
+        "{\"num_encoder_blocks\": [0, 0, 2, 16], \"num_decoder_blocks\": [3, 3, 1, 0]}");
+    ck_assert_msg(!config_read_taesd(&e, root, &err), "%s", err.text);
+    ck_assert(e.stages == 4 && e.encoder_blocks[0] == 0 && e.encoder_blocks[3] == 16);
+    ck_assert_int_eq(e.decoder_blocks[3], 0);
     put("scheduler_config.json", "{\"beta_schedule\": \"linear\", \"prediction_type\": \"sample\","
                                  "\"rescale_betas_zero_snr\": true, \"num_train_timesteps\": 40}");
     ck_assert_msg(!config_read_scheduler(&s, root, &err), "%s", err.text);
@@ -232,6 +238,8 @@ static const struct {
     {'v', "{\"latents_mean\": [0]}", "latents_mean"},
     {'e', "{\"_class_name\": \"AutoencoderKL\"}", "unsupported architecture: AutoencoderKL"},
     {'e', "{\"num_encoder_blocks\": [1]}", "differ in length"},
+    {'e', "{\"num_encoder_blocks\": [-1, 1, 1, 1]}", "num_encoder_blocks is -1"},
+    {'e', "{\"num_decoder_blocks\": [1, 17, 1, 1]}", "num_decoder_blocks is 17"},
     {'e', "{\"upsample_fn\": \"bilinear\"}", "upsample_fn"},
     {'s', "{\"_class_name\": \"FlowMatchEulerDiscreteScheduler\"}", "unsupported scheduler"},
     {'s', "{\"beta_schedule\": \"squaredcos_cap_v2\"}", "beta_schedule \"squaredcos_cap_v2\""},
