@@ -45,7 +45,7 @@ LINK_kernels         = $(call LIB,kernels) -ldnnl -lm
 LINK_streamdiffusion = $(call LIB,streamdiffusion) $(call LIB,kernels) -ldnnl $(call pkg,--libs,$(PKGS_PLUGIN)) -lm
 LINK_host            = $(call LIB,host) $(call LIB,schema) $(call pkg,--libs,$(PKGS_HOST)) -ldl -lm
 
-.PHONY: help deps build test check bench oracle demo doc fmt fmt-check fuzz install clean
+.PHONY: help deps build test check bench bench-tiny oracle demo doc fmt fmt-check fuzz install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -173,15 +173,19 @@ check: $(BUILD)/deps.ok ## the same tests under ASan and UBSan
 fuzz: $(BUILD)/deps.ok ## fuzz each target for FUZZ_SECONDS (60) with clang's libFuzzer
 	@tests/fuzz/fuzz.sh $(BUILD)/fuzz $(FUZZ)
 
-bench: $(BUILD)/deps.ok ## time the whole frame beside PyTorch, ONNX Runtime and bare oneDNN
+bench: $(BUILD)/deps.ok ## time whole frames beside PyTorch, ONNX Runtime and bare oneDNN
 	@$(MAKE) --no-print-directory -j$(JOBS) all $(TOOLS)
 	@BUILD=$(abspath $(BUILD)) tests/bench/bench.sh
+
+bench-tiny: $(BUILD)/deps.ok ## time the model that ships, alone: 256 x 256, one step
+	@$(MAKE) --no-print-directory -j$(JOBS) all $(TOOLS)
+	@BUILD=$(abspath $(BUILD)) tests/bench/bench.sh tiny
 
 oracle: $(BUILD)/deps.ok ## compare every network with diffusers (SEED=n)
 	@$(MAKE) --no-print-directory -j$(JOBS) all $(TOOLS)
 	@BUILD=$(abspath $(BUILD)) tests/oracle/run.sh $(SEED)
 
-demo: build ## restyle a short clip: build/demo/demo.mp4 and a contact sheet
+demo: build ## a short clip under three prompts: build/demo/demo.mp4, and a contact sheet
 	@examples/demo.sh $(BUILD) $(BUILD)/demo
 
 doc: build ## manual pages of the plugins, from their schemas: build/doc/

@@ -132,7 +132,7 @@ int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_err
                           (int)in->w, (int)in->h, INPUT_MAX);
     double t0 = pipeline_now_ms();
     k_release(k, 0);
-    k_tensor x = latent_temp(p);
+    k_tensor x = p->latent = latent_temp(p);
     k_image part = p->from_text ? (k_image){0} : window(p, in);
     start(p, x, &part);
     double t1 = pipeline_now_ms();
@@ -310,4 +310,9 @@ pipeline_counts pipeline_count(const pipeline *p)
     pipeline_counts c = p->counts;
     c.texts = prompts_encoded(p->prompts);
     return c;
+}
+
+void pipeline_latent(pipeline *p, float *latent)
+{
+    k_get(p->k, p->latent, latent);
 }

@@ -66,4 +66,8 @@ typedef struct pipeline_counts {
 } pipeline_counts;
 pipeline_counts pipeline_count(const pipeline *p);
 
+/* The latent that the last frame was decoded from, [height / 8, width / 8, channels], for tests:
+ * valid until the pipeline is set again. */
+void pipeline_latent(pipeline *p, float *latent);
+
 #endif

@@ -44,6 +44,7 @@ struct pipeline {
     k_tensor noise;        /* kept [steps, h, w, channels]: E_i */
     k_tensor coef;         /* kept [rows, 1, 1, 3] */
 
+    k_tensor latent; /* of the last frame: lies first in the arena, where nothing else is put */
     double ms[STAGES];
     pipeline_counts counts;
     char notice[192];

@@ -1,28 +1,69 @@
-# bench.awk - lines of "engine size what figure", sorted, to one table, its bars and one summary line.
+# bench.awk - lines of "engine case what figure", sorted, to a table a case, the bars and one summary
+# line. A case is a size of the SD-Turbo shapes (sizes) or "tiny", the model that ships.
 
 function flush_group() { if (n) median[key] = n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2 }
 
-function get(engine, size, what) { return (engine " " size " " what) in median ? median[engine " " size " " what] : 0 }
+function get(engine, name, what) { return (engine " " name " " what) in median ? median[engine " " name " " what] : 0 }
 
 function cell(x, scale) { return x ? sprintf("%10.1f", x * scale) : "         -" }
 
 # The faster peer.
-function best(size, what,    a, b) {
-    a = get("torch", size, what)
-    b = get("onnx", size, what)
+function best(name, what,    a, b) {
+    a = get("torch", name, what)
+    b = get("onnx", name, what)
     return a && b ? (a < b ? a : b) : a + b
 }
 
-function bar(label, value, limit, known) {
+function table(name, title,    r, w, scale, peer) {
+    printf "\n%-19s %10s %10s %10s %10s %10s %10s\n", title, "ours", "low mem.", "PyTorch", \
+           "ONNX RT", "oneDNN", "ours/peer"
+    for (r = 1; r <= rows; r++) {
+        w = row[r]
+        if (w == "first" && name != "tiny") continue
+        scale = w == "load" ? 0.001 : 1
+        peer = best(name, w)
+        printf "%-19s %s %s %s %s %s %s\n", substr(names[r], index(names[r], ":") + 1), \
+               cell(get("ours", name, w), scale), cell(get("low", name, w), scale), \
+               cell(get("torch", name, w), scale), cell(get("onnx", name, w), scale), \
+               cell(get("floor", name, w), scale), \
+               (peer && get("ours", name, w) ? sprintf("%10.2f", get("ours", name, w) / peer) : "         -")
+    }
+}
+
+function say(text) { summary = summary (summary ? ", " : "") text }
+
+# value must be at most limit or, when sign is ">=", at least.
+function bar(label, value, limit, known, sign,    good) {
     total++
     if (!known) {
         unknown++
         printf "  %-58s    not measured\n", label
         return
     }
-    if (value > limit) missed++
-    printf "  %-58s %8.3f <= %-6g %s\n", label, value, limit, (value > limit ? "MISSED" : "ok")
-    summary = summary sprintf("%s%s %.2f", summary ? ", " : "", label, value)
+    sign = sign ? sign : "<="
+    good = sign == "<=" ? value <= limit : value >= limit
+    missed += !good
+    printf "  %-58s %8.3f %s %-6g %s\n", label, value, sign, limit, (good ? "ok" : "MISSED")
+    say(sprintf("%s %.2f", label, value))
+}
+
+function size_bars(s,    known) {
+    known = best(s, "unet") && get("ours", s, "unet")
+    bar("UNet step / faster peer, " s, known ? get("ours", s, "unet") / best(s, "unet") : 0, 0.8, known)
+    known = best(s, "frame") && get("ours", s, "frame")
+    bar("frame / faster peer, " s, known ? get("ours", s, "frame") / best(s, "frame") : 0, 0.85, known)
+    known = get("floor", s, "unet") && get("ours", s, "unet")
+    bar("UNet step / bare oneDNN, " s, known ? get("ours", s, "unet") / get("floor", s, "unet") : 0, 1.15, known)
+}
+
+function tiny_bars(    frame, first) {
+    frame = get("ours", "tiny", "frame")
+    first = get("ours", "tiny", "first")
+    bar("tiny fps", frame ? 1000 / frame : 0, 20, frame, ">=")
+    say(sprintf("tiny frame %.1f ms (encode %.1f, UNet %.1f, decode %.1f)", frame, get("ours", "tiny", "encode"), \
+                get("ours", "tiny", "unet"), get("ours", "tiny", "decode")))
+    bar("tiny peak MiB", get("ours", "tiny", "peak"), 400, get("ours", "tiny", "peak"))
+    bar("tiny first frame s", first / 1000, 0.5, first)
 }
 
 {
@@ -37,39 +78,22 @@ function bar(label, value, limit, known) {
 END {
     flush_group()
     count = split(sizes, size, " ")
-    rows = split("text encode unet decode frame load peak", row, " ")
+    rows = split("text encode unet decode frame load first peak", row, " ")
     split("text:text encode, ms;encode:image encode, ms;unet:UNet step, ms;decode:decode, ms;" \
-          "frame:whole frame, ms;load:load, s;peak:peak memory, MiB", names, ";")
-    for (i = 1; i <= count; i++) {
-        s = size[i]
-        printf "\n%-4s x %-12s %10s %10s %10s %10s %10s %10s\n", s, s, "ours", "low mem.", "PyTorch", \
-               "ONNX RT", "oneDNN", "ours/peer"
-        for (r = 1; r <= rows; r++) {
-            w = row[r]
-            scale = w == "load" ? 0.001 : 1
-            peer = best(s, w)
-            printf "%-19s %s %s %s %s %s %s\n", substr(names[r], index(names[r], ":") + 1), \
-                   cell(get("ours", s, w), scale), cell(get("low", s, w), scale), \
-                   cell(get("torch", s, w), scale), cell(get("onnx", s, w), scale), \
-                   cell(get("floor", s, w), scale), \
-                   (peer && get("ours", s, w) ? sprintf("%10.2f", get("ours", s, w) / peer) : "         -")
-        }
-    }
+          "frame:whole frame, ms;load:load, s;first:first frame, ms;peak:peak memory, MiB", names, ";")
+    for (i = 1; i <= count; i++) table(size[i], sprintf("%-4s x %s", size[i], size[i]))
+    table("tiny", "tiny, " tiny_size " x " tiny_size)
     print "\nbars"
-    for (i = 1; i <= count; i++) {
-        s = size[i]
-        known = best(s, "unet") && get("ours", s, "unet")
-        bar("UNet step / faster peer, " s, known ? get("ours", s, "unet") / best(s, "unet") : 0, 0.8, known)
-        known = best(s, "frame") && get("ours", s, "frame")
-        bar("frame / faster peer, " s, known ? get("ours", s, "frame") / best(s, "frame") : 0, 0.85, known)
-        known = get("floor", s, "unet") && get("ours", s, "unet")
-        bar("UNet step / bare oneDNN, " s, known ? get("ours", s, "unet") / get("floor", s, "unet") : 0, 1.15, known)
+    for (i = 1; i <= count; i++) size_bars(size[i])
+    if (count) {
+        bar("peak memory 512, GiB", get("ours", 512, "peak") / 1024, 6, get("ours", 512, "peak"))
+        bar("peak memory 512 with --memory low, GiB", get("low", 512, "peak") / 1024, 3.5, get("low", 512, "peak"))
+        bar("load, warm, s", get("ours", size[count], "load") / 1000, 3, get("ours", size[count], "load"))
+        bar("host beside the plugin, 512, ms", get("passthrough", 512, "host"), 1, get("passthrough", 512, "host"))
     }
-    bar("peak memory 512, GiB", get("ours", 512, "peak") / 1024, 6, get("ours", 512, "peak"))
-    bar("peak memory 512 with --memory low, GiB", get("low", 512, "peak") / 1024, 3.5, get("low", 512, "peak"))
-    bar("load, warm, s", get("ours", size[count], "load") / 1000, 3, get("ours", size[count], "load"))
-    bar("host beside the plugin, 512, ms", get("passthrough", 512, "host"), 1, get("passthrough", 512, "host"))
-    printf "bench: %s: %s\n", summary, \
-           (missed ? missed " BARS MISSED" : unknown ? total - unknown " bars held, " unknown " not measured" : "all bars held")
+    tiny_bars()
+    printf "%s: %s: %s\n", (count ? "bench" : "bench-tiny"), summary, \
+           (missed ? missed " BARS MISSED" : \
+            unknown ? total - unknown " bars held, " unknown " not measured" : "all bars held")
     exit missed > 0
 }

@@ -1,9 +1,11 @@
 #!/bin/bash
-# bench.sh - what `make bench` runs: our frame beside PyTorch, ONNX Runtime and bare oneDNN.
+# bench.sh [tiny] - what `make bench` and `make bench-tiny` run.
 #
-# One SD-Turbo-shaped checkpoint of random fp16 weights, the same for all. Engines take turns, a
-# process each, ROUNDS times; figures are medians over the rounds. Ends with one line of figures and
-# status 1 when a bar is missed. Peers are run when a Python has them (tests/oracle/requirements.txt).
+# Our frame beside PyTorch, ONNX Runtime and bare oneDNN: on one SD-Turbo-shaped checkpoint of random
+# fp16 weights, and on the model that ships (examples/models/tiny); "tiny" measures ours on the latter
+# alone. Engines take turns, a process each, ROUNDS times; figures are medians over the rounds. Ends
+# with one line of figures and status 1 when a bar is missed. Peers are run when a Python has them
+# (tests/oracle/requirements.txt).
 #
 # BUILD (absolute)  ORACLE_PYTHON  SIZES ("256 512")  ROUNDS (3)  FRAMES (5)  XDG_CACHE_HOME
 set -euo pipefail
@@ -11,70 +13,102 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 build=${BUILD:-$root/build}
 sizes=${SIZES:-256 512}
+[ "${1:-}" != tiny ] || sizes=
 rounds=${ROUNDS:-3}
 frames=${FRAMES:-5}
 threads=$(nproc)
 caches=${XDG_CACHE_HOME:-$HOME/.cache}
 cache=$caches/scope-bench
 model=$cache/sd-turbo-f16
-table=$(mktemp) && trap 'rm -f "$table" "$table.log"' EXIT
+tiny=$root/examples/models/tiny tiny_size=256 tiny_frames=$((12 * frames))
+scratch=$(mktemp -d) && trap 'rm -rf "$scratch"' EXIT
+table=$scratch/table
 
 # ---- what is measured with ------------------------------------------------------------------
-if ! [ -f "$model/complete" ]; then
+if [ -n "$sizes" ] && ! [ -f "$model/complete" ]; then
     mkdir -p "$cache"
     "$build/tests/tools/random_model" "$root/tests/golden/configs/sd-turbo" "$model" --dtype f16 \
         --tokenizer "$root/tests/golden/tokenizer/bang"
     touch "$model/complete"
 fi
 
-peer() { # ENGINE SIZE; one that fails leaves its cells empty
-    "$python" "$here/peers.py" "$1" "$model" "$cache" "$2" "$frames" "$threads" 2>"$table.log" ||
-        { echo "peers.py $1 failed at $2:" && tail -n 3 "$table.log"; } >&2
+# A case is a model, a size and a number of frames, under its name in the table.
+case_of() { # CASE COMMAND ARGUMENT...: the command, with CASE MODEL SIZE FRAMES after its arguments
+    local name=$1
+    shift
+    if [ "$name" = tiny ]; then
+        "$@" tiny "$tiny" $tiny_size $tiny_frames
+    else
+        "$@" "$name" "$model" "$name" "$frames"
+    fi
 }
 
-python=
+peer() { # ENGINE CASE MODEL SIZE FRAMES; one that fails leaves its cells empty
+    "$python" "$here/peers.py" "$1" "$3" "$cache/exported-$2" "$4" "$5" "$threads" 2>"$scratch/log" |
+        sed "s/^/$1 $2 /" || { echo "peers.py $1 failed on $2:" && tail -n 3 "$scratch/log"; } >&2
+}
+
+python= peers=
 for p in "${ORACLE_PYTHON:-}" "$caches/scope-oracle/venv/bin/python" python3; do
-    if [ -n "$p" ] && "$p" -c 'import torch, diffusers, transformers' 2>/dev/null; then
+    if [ -n "$p" ] && [ -n "$sizes" ] && "$p" -c 'import torch, diffusers, transformers' 2>/dev/null; then
         python=$p
         break
     fi
 done
-peers=
 if [ -n "$python" ]; then
     export HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE=1 PYTHONWARNINGS=ignore TRANSFORMERS_VERBOSITY=error
     peers=torch
     if "$python" -c 'import onnxruntime, onnxscript' 2>/dev/null; then
-        for s in $sizes; do
-            peer export "$s"
+        for c in $sizes tiny; do
+            case_of "$c" peer export
         done
         peers="torch onnx"
     fi
-else
+elif [ -n "$sizes" ]; then
     echo "no Python with torch, diffusers and transformers: the peers are not measured"
 fi
 
-# ---- measuring: each line of the table is "engine size what figure" -------------------------------
+# ---- measuring: each line of the table is "engine case what figure" -------------------------------
 # The fields of a JSON line of `scope bench`, as lines of the table.
-lines_of() { # ENGINE SIZE
-    tr '{,' '\n\n' | awk -v engine="$1" -v size="$2" -F'[:}"]+' '
+lines_of() { # ENGINE CASE
+    tr '{,' '\n\n' | awk -v engine="$1" -v name="$2" -F'[:}"]+' '
         /"stage":/ { stage = $3 }
-        /"ms":/ && stage != "frame" { print engine, size, stage, $3 }
-        /"init_ms":/ { print engine, size, "load", $3 }
-        /"median_ms":/ { print engine, size, "frame", $3 }
-        /"host_ms":/ { print engine, size, "host", $3 }
-        /"peak_mib":/ { print engine, size, "peak", $3 }'
+        /"ms":/ && stage != "frame" { print engine, name, stage, $3 }
+        /"init_ms":/ { print engine, name, "load", $3 }
+        /"median_ms":/ { print engine, name, "frame", $3 }
+        /"host_ms":/ { print engine, name, "host", $3 }
+        /"peak_mib":/ { print engine, name, "peak", $3 }'
 }
 
-backed() { "$build/tests/bench/touch" 7168 >&2; } # see there
+backed() { "$build/tests/bench/touch" "$1" >&2; } # see there
 
-ours() { # ENGINE SIZE MEMORY
-    backed
-    "$build/scope" bench --json --plugin "$build/plugins/streamdiffusion.so" --size "$2x$2" \
-        --frames "$frames" --warmup 2 --model-id-or-path "$model" --memory "$3" --strength 0.6 \
-        --prompts "a photo of a cat" | lines_of "$1" "$2"
+ours() { # ENGINE MEMORY CASE MODEL SIZE FRAMES
+    "$build/scope" bench --json --plugin "$build/plugins/streamdiffusion.so" --size "$5x$5" \
+        --frames "$6" --warmup 2 --model-id-or-path "$4" --memory "$2" --strength 0.6 \
+        --prompts "a photo of a cat" | lines_of "$1" "$3"
 }
 
-find "$model" -name '*.safetensors' -exec cat {} + >/dev/null # a warm page cache for every loader
+# From the start of the program to the end of one that has written the restyled first frame of a video.
+first_frame() { # CASE MODEL SIZE FRAMES
+    local began=${EPOCHREALTIME/[.,]/}
+    "$build/scope" run --quiet --overwrite --plugin "$build/plugins/streamdiffusion.so" --model "$2" \
+        --size "$3x$3" --strength 0.6 --prompt "a photo of a cat" --frames 1 \
+        "$root/examples/clip/clip.mp4" -o "$scratch/first.png"
+    echo "ours $1 first $(((${EPOCHREALTIME/[.,]/} - began) / 1000))"
+}
+
+measure() { # CASE MIB: every engine that this case has, after so much memory was backed by the host
+    backed "$2"
+    case_of "$1" ours ours normal
+    for p in $peers; do
+        backed "$2"
+        case_of "$1" peer "$p"
+    done
+    case_of "$1" ours low low
+}
+
+# A warm page cache for every loader.
+find ${sizes:+"$model"} "$tiny" -name '*.safetensors' -exec cat {} + >/dev/null
 ticks() { # of the whole machine's work, and of this script's children
     awk '/^cpu / { busy = $2 + $3 + $4 + $7 + $8 + $9 } FNR == NR { next } { print busy, $16 + $17 }' /proc/stat /proc/$$/stat
 }
@@ -83,16 +117,14 @@ began=$(date +%s)
 for round in $(seq "$rounds"); do
     echo "round $round of $rounds" >&2
     for s in $sizes; do
-        ours ours "$s" normal
-        for p in $peers; do
-            backed
-            peer "$p" "$s"
-        done
-        ours low "$s" low
-        "$build/tests/bench/dnnl_floor" $((s / 8)) | awk -v s="$s" '$1 == "floor" { print "floor", s, "unet", 1000 * $3 }'
+        measure "$s" 7168
+        "$build/tests/bench/dnnl_floor" $((s / 8)) |
+            awk -v s="$s" '$1 == "floor" { print "floor", s, "unet", 1000 * $3 }'
     done
-    "$build/scope" bench --json --plugin "$build/plugins/passthrough.so" --size 512x512 --frames 200 |
-        lines_of passthrough 512
+    measure tiny 1024
+    case_of tiny first_frame
+    [ -z "$sizes" ] || "$build/scope" bench --json --plugin "$build/plugins/passthrough.so" \
+        --size 512x512 --frames 200 | lines_of passthrough 512
 done >>"$table"
 
 # ---- medians, ratios, bars ------------------------------------------------------------------------
@@ -100,6 +132,6 @@ read -r busy_now own_now <<<"$(ticks)"
 seconds=$(($(date +%s) - began + 1))
 foreign=$(((busy_now - busy - own_now + own) * 100 / (seconds * threads * $(getconf CLK_TCK))))
 cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
-echo "$(hostname), ${cpu:-$(uname -m)}, $threads threads, fp32; SD-Turbo shapes, fp16 file; $rounds rounds, medians"
+echo "$(hostname), ${cpu:-$(uname -m)}, $threads threads, fp32; fp16 files; $rounds rounds, medians"
 echo "other processes used $foreign % of the machine meanwhile (above 2 %, figures are too high)"
-sort -k1,3 -k4,4n "$table" | awk -v sizes="$sizes" -f "$here/bench.awk"
+sort -k1,3 -k4,4n "$table" | awk -v sizes="$sizes" -v tiny_size=$tiny_size -f "$here/bench.awk"

@@ -1,13 +1,15 @@
 """The peers of `make bench`: PyTorch eager and ONNX Runtime on the same weights and frame.
 
-    peers.py torch|onnx|export MODEL CACHE SIZE FRAMES THREADS
+    peers.py torch|onnx|export MODEL EXPORTED SIZE FRAMES THREADS
 
-MODEL is a diffusers folder with a taesd; CACHE keeps the exported networks. One process measures one
-engine at one size, so that its peak memory is its own; "export" comes before "onnx". Prints lines of "ENGINE SIZE WHAT FIGURE": text,
-encode, unet, decode and frame in ms (medians), load in ms, peak in MiB.
+MODEL is a diffusers folder with a tiny autoencoder in taesd or vae; the folder EXPORTED keeps its
+networks as ONNX. One process measures one engine at one size, so that its peak memory is its own;
+"export" comes before "onnx". Prints lines of "WHAT FIGURE": text, encode, unet, decode and frame in ms
+(medians), load in ms, peak in MiB.
 """
 
 import argparse
+import json
 import pathlib
 import resource
 import statistics
@@ -32,10 +34,22 @@ class Clock:
         return {k: statistics.median(v[skip:] or v) for k, v in self.ms.items()}
 
 
-def coefficients():
-    beta = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-    abar = np.cumprod(1 - beta)[TIMESTEP]
-    return float(abar**0.5), float((1 - abar) ** 0.5)
+def coefficients(folder):
+    """a and s of x_t = a x_0 + s noise; c and d of x_0 = c x_t + d output."""
+    schedule = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    ends = schedule["beta_start"] ** 0.5, schedule["beta_end"] ** 0.5
+    alpha = np.cumprod(1 - np.linspace(*ends, schedule["num_train_timesteps"]) ** 2) ** 0.5
+    if schedule.get("rescale_betas_zero_snr"):
+        alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
+    a = float(alpha[TIMESTEP])
+    s = (1 - a * a) ** 0.5
+    if schedule["prediction_type"] == "v_prediction":
+        return a, s, a, -s
+    return a, s, 1 / a, -s / a
+
+
+def taesd(folder):
+    return folder / ("taesd" if (folder / "taesd").exists() else "vae")
 
 
 def classes():
@@ -48,31 +62,31 @@ def classes():
 def modules(folder):
     import torch
 
-    names = ("text_encoder", "unet", "taesd")
+    parts = (folder / "text_encoder", folder / "unet", taesd(folder))
     return [
-        c.from_pretrained(folder / n, torch_dtype=torch.float32).eval()
-        for c, n in zip(classes(), names)
+        c.from_pretrained(p, torch_dtype=torch.float32).eval() for c, p in zip(classes(), parts)
     ]
 
 
-def run_frames(engine, size, frames):
-    """Times `frames` whole frames; engine has text, encode, unet, decode over its own arrays."""
+def run_frames(engine, args):
+    """Times whole frames; engine has text, encode, unet, decode over its own arrays."""
+    size = args.size
     clock, rng = Clock(), np.random.default_rng(1)
     picture = rng.integers(0, 256, (size, size, 3), np.uint8)
-    noise = engine.array(rng.standard_normal((1, 4, size // 8, size // 8), np.float32))
+    noise = engine.array(rng.standard_normal(engine.latent, np.float32))
     ids = np.full((1, 77), 49407 if engine.vocabulary > 49407 else 1, np.int64)
-    a, s = coefficients()
+    a, s, c, d = coefficients(args.model)
     for _ in range(2):
         states = clock("text", engine.text, ids)
 
     def frame():
         x = engine.array(picture.transpose(2, 0, 1)[None].astype(np.float32) / 127.5 - 1)
         x = a * clock("encode", engine.encode, x) + s * noise
-        x = (x - s * clock("unet", engine.unet, x, states)) / a
+        x = c * x + d * clock("unet", engine.unet, x, states)
         y = engine.numpy(clock("decode", engine.decode, x))
         return np.clip(np.rint(y * 127.5 + 127.5), 0, 255).astype(np.uint8)[0].transpose(1, 2, 0)
 
-    for _ in range(WARMUP + frames):
+    for _ in range(WARMUP + args.frames):
         clock("frame", frame)
     result = clock.medians(WARMUP)
     assert np.isfinite(engine.numpy(states)).all()
@@ -80,11 +94,12 @@ def run_frames(engine, size, frames):
 
 
 class Torch:
-    def __init__(self, folder, layout):
+    def __init__(self, args, layout):
         import torch
 
         self.torch, self.layout = torch, layout
-        self.parts = modules(folder)
+        self.parts = modules(args.model)
+        self.latent = (1, self.parts[1].config.in_channels, args.size // 8, args.size // 8)
         self.vocabulary = self.parts[0].config.vocab_size
         self.use(layout)
 
@@ -119,24 +134,25 @@ def measure_torch(args):
     torch.set_num_threads(args.threads)
     classes()  # importing is not loading
     start = time.perf_counter()
-    engine = Torch(args.model, torch.contiguous_format)
+    engine = Torch(args, torch.contiguous_format)
     load = 1e3 * (time.perf_counter() - start)
     with torch.inference_mode():
-        runs = [run_frames(engine, args.size, args.frames)]
+        runs = [run_frames(engine, args)]
         engine.use(torch.channels_last)
-        runs.append(run_frames(engine, args.size, args.frames))
+        runs.append(run_frames(engine, args))
     return dict({k: min(r[k] for r in runs) for k in runs[0]}, load=load)
 
 
 def export(args):
-    """Each network as ONNX with its weights beside it, once per model and size: shapes are fixed."""
+    """Each network as ONNX with its weights beside it, for one model and size: shapes are fixed."""
     import torch
 
-    folder = args.cache / f"onnx-{args.size}"
-    if (folder / "complete").exists():
-        return folder
+    folder, done = args.exported, args.exported / "complete"
+    shapes = args.model / "unet" / "config.json"
+    if done.exists() and done.stat().st_mtime > shapes.stat().st_mtime:
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    text, unet, taesd = modules(args.model)
+    text, unet, coder = modules(args.model)
 
     class Plain(torch.nn.Module):
         """A network that takes and gives tensors alone."""
@@ -149,7 +165,7 @@ def export(args):
             return self.take(self.net(*x))
 
     side, width = args.size // 8, unet.config.cross_attention_dim
-    latent = torch.zeros(1, 4, side, side)
+    latent = torch.zeros(1, unet.config.in_channels, side, side)
     jobs = {
         "text": (text, lambda y: y.last_hidden_state, (torch.ones(1, 77, dtype=torch.int64),)),
         "unet": (
@@ -157,8 +173,8 @@ def export(args):
             lambda y: y.sample,
             (latent, torch.tensor([TIMESTEP]), torch.zeros(1, 77, width)),
         ),
-        "encode": (taesd.encoder, lambda y: y, (torch.zeros(1, 3, args.size, args.size),)),
-        "decode": (taesd.decoder, lambda y: y, (latent,)),
+        "encode": (coder.encoder, lambda y: y, (torch.zeros(1, 3, args.size, args.size),)),
+        "decode": (coder.decoder, lambda y: y, (latent,)),
     }
     for name, (net, take, example) in jobs.items():
         with torch.inference_mode(False), torch.no_grad():
@@ -170,8 +186,7 @@ def export(args):
                 external_data=name in ("unet", "text"),
                 verbose=False,
             )
-    (folder / "complete").write_text(str(text.config.vocab_size))
-    return folder
+    done.write_text(json.dumps(dict(vocabulary=text.config.vocab_size, latent=list(latent.shape))))
 
 
 class Onnx:
@@ -187,7 +202,8 @@ class Onnx:
             )
             for n in ("text", "unet", "encode", "decode")
         }
-        self.vocabulary = int((folder / "complete").read_text())
+        about = json.loads((folder / "complete").read_text())
+        self.vocabulary, self.latent = about["vocabulary"], about["latent"]
 
     def run(self, name, *values):
         session = self.session[name]
@@ -213,18 +229,17 @@ class Onnx:
 
 
 def measure_onnx(args):
-    folder = args.cache / f"onnx-{args.size}"
     start = time.perf_counter()
-    engine = Onnx(folder, args.threads)
+    engine = Onnx(args.exported, args.threads)
     load = 1e3 * (time.perf_counter() - start)
-    return dict(run_frames(engine, args.size, args.frames), load=load)
+    return dict(run_frames(engine, args), load=load)
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("engine", choices=("torch", "onnx", "export"))
     p.add_argument("model", type=pathlib.Path)
-    p.add_argument("cache", type=pathlib.Path)
+    p.add_argument("exported", type=pathlib.Path)
     p.add_argument("size", type=int)
     p.add_argument("frames", type=int)
     p.add_argument("threads", type=int)
@@ -236,7 +251,7 @@ def main():
     # ru_maxrss: KiB of this process at its largest, weights and runtime included.
     figures["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     for what, figure in figures.items():
-        print(f"{args.engine} {args.size} {what} {figure:.3f}")
+        print(f"{what} {figure:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Every command in the README's ```sh blocks, run as written, on small stand-ins for the reader's files.
 set -e
-ln -s "$SRC/examples/models/random" sd-turbo
+ln -s "$SRC/examples/models/tiny" sd-turbo
 ln -s "$PLUGINS" plugins
 "$SCOPE" run --quiet --frames 12 "$SRC/examples/clip/clip.mp4" -o party.mp4
 echo '{"strength": [[0, 0.2], [0.3, 0.7, "ease"]]}' >keys.json
@@ -23,5 +23,5 @@ grep -oE '\]\([^)h][^)]*\)' "$SRC/README.md" | sed -E 's/^\]\((.*)\)$/\1/' | whi
     [ -e "$SRC/${link%%#*}" ] || { echo "README links to $link, which is not there"; exit 1; }
 done
 # What `make demo` runs does the main job, here on the first frames.
-"$SRC/examples/demo.sh" "$BUILD" demo --frames 8
+"$SRC/examples/demo.sh" "$BUILD" demo 8
 [ -s demo/demo.mp4 ] && [ -s demo/sheet.png ]

@@ -52,9 +52,22 @@ FULL_FRAMES = {
     "txt2img": dict(size=(256, 256), prompts=CASTLE, text=True, steps=2),
 }
 
+# Frames of the model that ships, against diffusers' pipelines. Steps of 1, 2 and 4 are what it is made
+# for; 4 from text begin at pure noise.
+SHIPPED_FRAMES = {
+    "img2img 1 step": dict(IMAGE, prompts="oil painting"),
+    "img2img 2 steps": dict(IMAGE, prompts="neon", steps=2),
+    "img2img 4 steps": dict(IMAGE, prompts="a pencil drawing of a cat", steps=4),
+    "guidance and negative": dict(
+        IMAGE, prompts="stained glass", steps=2, guidance=2.5, negative="photo"
+    ),
+    "txt2img": dict(prompts="embers, a castle", text=True, steps=4),
+}
+
 # Latent size, timestep and, for models that take one, guidance scale of each UNet comparison.
 TINY_UNETS = [(8, 8, 499, 8.0), (5, 7, 999, 1.0), (1, 3, 19, 4.5)]
-FULL_UNETS = {
+UNETS = {
+    "tiny": [(32, 32, 599, 1.0), (5, 7, 999, 1.0)],
     "sd15": [(64, 64, 499, 1.0)],
     "sd21": [(40, 56, 499, 1.0)],
     "turbo": [(64, 64, 999, 1.0)],

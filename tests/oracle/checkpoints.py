@@ -1,6 +1,6 @@
-"""Random checkpoints in the diffusers folder format, of tiny and of full size.
+"""Random checkpoints in the diffusers folder format, of tiny and of full size; and the one that ships.
 
-A checkpoint is a pure function of (name, seed): every tensor has a generator of its own, seeded by
+A random checkpoint is a pure function of (name, seed): every tensor has a generator of its own, seeded by
 its name. Weights are fan-in scaled (std = gain / sqrt(fan in)), so that activations stay O(1) from
 the first to the last layer and an error anywhere is seen at the output:
   - queries and keys have gain 1.5, so that softmax is neither flat nor one-hot;
@@ -180,6 +180,12 @@ MODELS = {
 
 TINY_VOCABULARY = 600
 
+# Trained, in this repository, and used as it is.
+SHIPPED = "tiny"
+SHIPPED_FOLDER = pathlib.Path(__file__).parents[2] / "examples" / "models" / "tiny"
+
+NAMES = [SHIPPED, *MODELS]
+
 
 def generator(seed, name):
     return torch.Generator().manual_seed((seed << 32) ^ zlib.crc32(name.encode()))
@@ -343,14 +349,16 @@ def write(name, folder, seed, dtype):
         save_network(new_vae(model["taesd"], seed), folder / "taesd", dtype)
 
 
-def cached(name, seed, root):
-    """The folder of checkpoint `name`, written on the first call."""
+def folder(name, seed, root):
+    """The folder of checkpoint `name`; a random one is written on the first call."""
+    if name == SHIPPED:
+        return SHIPPED_FOLDER
     dtype = MODELS[name].get("dtype", torch.float16)
     kind = str(dtype).removeprefix("torch.")
-    folder = pathlib.Path(root) / f"{name}-{kind}-seed{seed}-v{FORMAT}"
-    if not folder.exists():
-        part = folder.with_suffix(".part")
+    kept = pathlib.Path(root) / f"{name}-{kind}-seed{seed}-v{FORMAT}"
+    if not kept.exists():
+        part = kept.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
         write(name, part, seed, dtype)
-        part.rename(folder)
-    return folder
+        part.rename(kept)
+    return kept

@@ -1,10 +1,10 @@
-"""Writes tests/golden/networks: tiny checkpoints, commands of stages.h, and PyTorch's answers.
+"""Writes tests/golden/networks or tests/golden/tiny: commands of stages.h, and PyTorch's answers.
 
-    golden.py PROBE FOLDER
+    golden.py PROBE networks    tiny random checkpoints, each with the answers beside its weights
+    golden.py PROBE tiny        the answers of diffusers' pipelines on the model that ships
 
-Each checkpoint folder gets a golden.safetensors: "commands" is a JSON array (as bytes), every other
-tensor is a command's input, or "ID.y", what PyTorch made of command ID. Pictures are u8. The probe is
-asked for noise only.
+Of a golden.safetensors, "commands" is a JSON array (as bytes), every other tensor is a command's input,
+or "ID.y", what PyTorch made of command ID. Pictures are u8. The probe is asked for noise only.
 """
 
 import json
@@ -18,12 +18,14 @@ from safetensors.numpy import save_file
 
 import cases
 import checkpoints
+import pipelines
 from probe import Probe
 from reference import Model, step
 
 SEED = 7
 SIZE = (48, 40)  # of frames: an odd latent, 6 x 5
 CODED = (24, 40)  # of the pictures that the autoencoders code
+SHIPPED_SIZE = (64, 80)
 TEXTS = ["a photo of a cat", "", "Café 雨 👍🏽's  rock'n'roll\t42!", "!" * 90]
 
 
@@ -44,9 +46,18 @@ class Golden:
         save_file(dict(self.tensors, commands=np.frombuffer(text, np.uint8)), path)
 
 
-def text(g, ref):
+def picture(y):
+    return np.round(y * 255).astype(np.uint8)
+
+
+def tokens(g, ref):
     ids = [ref.ids(t) for t in TEXTS]
     g.expect("tokens", "tokens", np.array(ids, np.float32)[None, None], texts=TEXTS)
+    return ids
+
+
+def text(g, ref):
+    ids = tokens(g, ref)
     g.expect(
         "text",
         "text",
@@ -78,7 +89,7 @@ def autoencoder(g, ref, tiny):
     net, kind = ref.autoencoder(tiny), "taesd" if tiny else "vae"
     h, w = CODED
     x = torch.from_numpy(cases.picture(h, w, SEED)).permute(2, 0, 1)[None].float() / 127.5 - 1
-    z = cases.normal((1, 4, h // 8, w // 8), SEED)
+    z = cases.normal((1, net.config.latent_channels, h // 8, w // 8), SEED)
     if tiny:
         y, back, x = net.encode(x).latents, net.decode(z).sample / 2 + 0.5, x / 2 + 0.5
     else:
@@ -136,11 +147,16 @@ def frames(g, ref, probe):
         command = cases.frame_command(given, SIZE, SEED)
         if image is not None:
             command["image"] = name
-        g.expect("frame", f"frame {label}", np.round(y * 255).astype(np.uint8), **command)
+        g.expect("frame", f"frame {label}", picture(y), **command)
 
 
-def main():
-    binary, root = sys.argv[1], pathlib.Path(sys.argv[2])
+def finish(g, folder):
+    g.save(folder / "golden.safetensors")
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    print(f"{folder}: {len(g.commands)} commands, {size} bytes")
+
+
+def networks(binary, root):
     for name in (n for n in checkpoints.MODELS if n.startswith("tiny")):
         folder = root / name.removeprefix("tiny-")
         shutil.rmtree(folder, ignore_errors=True)
@@ -156,9 +172,25 @@ def main():
             autoencoder(g, ref, tiny)
         schedule(g, ref)
         frames(g, ref, Probe(binary, folder))
-        g.save(folder / "golden.safetensors")
-        size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-        print(f"{folder}: {len(g.commands)} commands, {size} bytes")
+        finish(g, folder)
+
+
+def shipped(binary, root):
+    folder, g = checkpoints.SHIPPED_FOLDER, Golden()
+    ref, probe = Model(folder), Probe(binary, folder)
+    tokens(g, ref)
+    g.give("image", cases.picture(*SHIPPED_SIZE, SEED))
+    for label, command, z, y in pipelines.frames(ref, probe, g.tensors["image"], SEED):
+        g.expect("latent", f"latent {label}", z, **command)
+        g.expect("frame", f"frame {label}", picture(y), **command)
+    root.mkdir(exist_ok=True)
+    finish(g, root)
+
+
+def main():
+    binary, what = sys.argv[1:]
+    write = {"networks": networks, checkpoints.SHIPPED: shipped}[what]
+    write(binary, pathlib.Path(__file__).parents[1] / "golden" / what)
 
 
 if __name__ == "__main__":

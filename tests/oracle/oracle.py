@@ -1,4 +1,4 @@
-"""The oracle: random checkpoints through PyTorch and through us; the error of every stage.
+"""The oracle: checkpoints through PyTorch and through us; the error of every stage.
 
     oracle.py PROBE [--seed N] [--size tiny|full|all] [--models a,b] [--memory low] [--verbose]
 
@@ -17,12 +17,14 @@ import torch
 
 import cases
 import checkpoints
+import pipelines
 import tokens
 from probe import Probe
 from reference import Model, step
 
 NETWORK_BAR = 1e-4  # relative L2, fp32: the order of summation differs, nothing else
-SCHEDULE_BAR = 1e-5  # coefficients: diffusers accumulates its products in fp32, we in double
+SCHEDULE_BAR = 1e-6  # coefficients: both in double, ours rounded to fp32 in the end
+PIPELINE_SIZE = (256, 256)
 FRAME_BAR = 50.0  # dB; several steps multiply the network's error by 1 / alpha
 
 
@@ -136,7 +138,7 @@ def check_autoencoder(report, name, ref, probe, sizes, seed, tiny):
             torch.from_numpy(cases.picture(h, w, seed + i)).permute(2, 0, 1)[None].float() / 127.5
             - 1
         )
-        z = cases.normal((1, 4, h // 8, w // 8), seed + i)
+        z = cases.normal((1, net.config.latent_channels, h // 8, w // 8), seed + i)
         if tiny:
             y, back = net.encode(x).latents, net.decode(z).sample / 2 + 0.5
             x = x / 2 + 0.5
@@ -228,19 +230,37 @@ def check_frames(report, name, ref, probe, frames, seed):
         report.line(name, f"frame: {label}", value, FRAME_BAR, unit="dB")
 
 
+def check_pipelines(report, name, ref, probe, seed):
+    """Latents and pictures of diffusers' own pipelines, which load the folder by themselves."""
+    image = cases.picture(*PIPELINE_SIZE, seed)
+    theirs = list(pipelines.frames(ref, probe, image, seed))
+    probe.give("image", image)
+    for label, command, _, _ in theirs:
+        for do in ("latent", "frame"):
+            probe.ask(do, f"{do} {label}", **command)
+    probe.run()
+    for label, _, z, y in theirs:
+        report.error(name, f"pipeline latent: {label}", probe.get(f"latent {label}"), z)
+        value = psnr(probe.get(f"frame {label}")[0], y)
+        report.note("frames", value, best=min)
+        report.line(name, f"pipeline frame: {label}", value, FRAME_BAR, unit="dB")
+
+
 def check_model(report, name, args):
-    folder = checkpoints.cached(name, args.seed, args.cache)
+    folder = checkpoints.folder(name, args.seed, args.cache)
     ref, probe = Model(folder), Probe(args.probe, folder, args.memory)
     tiny = name.startswith("tiny")
     seed = args.seed * 1000
     check_schedule(report, name, ref, probe, seed)
     check_noise(report, name, probe, args.seed)
     check_text(report, name, ref, probe)
-    check_unet(report, name, ref, probe, cases.TINY_UNETS if tiny else cases.FULL_UNETS[name], seed)
+    check_unet(report, name, ref, probe, cases.UNETS.get(name, cases.TINY_UNETS), seed)
     sizes = [(64, 64), (72, 40)] if tiny else [(256, 192)]
     for kind in sorted({ref.is_tiny(False), ref.is_tiny(True)}):
         check_autoencoder(report, name, ref, probe, sizes, seed, kind)
     check_frames(report, name, ref, probe, cases.TINY_FRAMES if tiny else cases.FULL_FRAMES, seed)
+    if name == checkpoints.SHIPPED:
+        check_pipelines(report, name, ref, probe, seed)
 
 
 def main():
@@ -259,7 +279,7 @@ def main():
     args = p.parse_args()
     names = [
         n
-        for n in checkpoints.MODELS
+        for n in checkpoints.NAMES
         if (args.size == "all" or n.startswith("tiny") == (args.size == "tiny"))
     ]
     if args.models:

@@ -7,6 +7,7 @@ guidance, blending and the order of a frame are written from their formulas. Onl
 
 import json
 import pathlib
+from unittest import mock
 
 import numpy as np
 import torch
@@ -154,8 +155,12 @@ class Model:
             "prediction_type",
             "original_inference_steps",
             "timestep_scaling",
+            "rescale_betas_zero_snr",
         )
-        return LCMScheduler(**{k: self.schedule[k] for k in keep if k in self.schedule})
+        given = {k: self.schedule[k] for k in keep if k in self.schedule}
+        # Its formulas in double: in fp32, 1 - alphas_cumprod has few digits left where noise is little.
+        with mock.patch.object(torch, "float32", torch.float64):
+            return LCMScheduler(**given)
 
     def plan(self, steps, strength=1.0, indices=None):
         """The scheduler with its timesteps set, and the timesteps that are run."""
@@ -193,7 +198,7 @@ class Model:
         size=None,
         fit="stretch",
     ):
-        """image: u8 [H, W, 3] or None, fitted to size (height, width); noise: one [1, 4, h, w] per
+        """image: u8 [H, W, 3] or None, fitted to size (height, width); noise: one [1, c, h, w] per
         step. Returns floats in 0..1."""
         s, timesteps = self.plan(steps, strength, indices)
         context = self.embed(prompts, method)

@@ -1,10 +1,11 @@
 #!/bin/sh
 # run.sh [SEED [oracle.py options]] - the oracle, from nothing: Python, probe, comparison.
+# run.sh golden networks|tiny       - write the golden tensors of tests/golden/ again.
 #
 # ORACLE_PYTHON names a Python that has requirements.txt; else one is made in the cache folder.
 # BUILD is the build folder (build). XDG_CACHE_HOME moves the cache of checkpoints.
 set -eu
-seed=${1:-1}
+first=${1:-1}
 [ $# -gt 0 ] && shift
 export HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE=1 PYTHONWARNINGS=ignore TRANSFORMERS_VERBOSITY=error
 here=$(cd "$(dirname "$0")" && pwd)
@@ -25,4 +26,5 @@ fi
 
 cd "$root"
 make --no-print-directory BUILD="$build" "$build/tests/oracle/probe"
-exec "$ORACLE_PYTHON" tests/oracle/oracle.py "$build/tests/oracle/probe" --seed "$seed" "$@"
+[ "$first" != golden ] || exec "$ORACLE_PYTHON" tests/oracle/golden.py "$build/tests/oracle/probe" "$@"
+exec "$ORACLE_PYTHON" tests/oracle/oracle.py "$build/tests/oracle/probe" --seed "$first" "$@"

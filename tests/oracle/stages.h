@@ -284,7 +284,18 @@ static inline pipeline_settings stage_settings(const stage_call *s)
     return p;
 }
 
-/* A whole frame -> [1, height, width, 3] in 0..1. It is made twice, and must be the same twice. */
+/* In place of the picture in s->y: the latent that it was decoded from. */
+static inline int stage_take_latent(stage_call *s, pipeline *line)
+{
+    free(s->y);
+    if (stage_result(s, 1, s->dim[1] / 8, s->dim[2] / 8, s->model->config.unet.out_channels))
+        return -1;
+    pipeline_latent(line, s->y);
+    return 0;
+}
+
+/* A whole frame -> [1, height, width, 3] in 0..1; for "latent", what it was decoded from. It is
+ * made twice, and must be the same twice. */
 static inline int stage_frame(stage_call *s)
 {
     scope_error err = {0};
@@ -310,6 +321,8 @@ static inline int stage_frame(stage_call *s)
         snprintf(s->why, sizeof s->why, "%s", err.text);
     else if (memcmp(first, s->y, size))
         rc = snprintf(s->why, sizeof s->why, "one frame twice gave two results");
+    else if (!strcmp(stage_text_of(s, "do"), "latent"))
+        rc = stage_take_latent(s, line);
     pipeline_close(line);
     free(first);
     return rc;
@@ -323,7 +336,7 @@ static inline int stage_run(stage_call *s)
         int (*run)(stage_call *s);
     } stages[] = {{"tokens", stage_tokens}, {"text", stage_text},   {"unet", stage_unet},
                   {"code", stage_code},     {"noise", stage_noise}, {"plan", stage_plan},
-                  {"frame", stage_frame}};
+                  {"frame", stage_frame},   {"latent", stage_frame}};
     snprintf(s->why, sizeof s->why, "the command cannot be run on this model");
     s->y = NULL;
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)

@@ -112,7 +112,7 @@ def strings(seed):
 def check(args):
     """How many strings agree, and of how many; the first disagreements are printed."""
     name = (args.models or ("tiny-sd1" if args.size == "tiny" else "sd15")).split(",")[0]
-    folder = checkpoints.cached(name, args.seed, args.cache)
+    folder = checkpoints.folder(name, args.seed, args.cache)
     texts, ref = strings(args.seed), Model(folder)
     probe = Probe(args.probe, folder, args.memory)
     probe.ask("tokens", "tokens", texts=texts)

@@ -1,15 +1,13 @@
-/* test_golden.c - our networks on tiny checkpoints against PyTorch's numbers, without Python.
+/* test_golden.c - our networks and frames against PyTorch's numbers, without Python.
  *
- * tests/golden/networks holds a checkpoint a folder and golden.safetensors beside its weights: the
- * commands of tests/oracle/stages.h and what diffusers made of them (tests/oracle/golden.py wrote
- * both). Every command is run here and compared.
+ * A golden.safetensors holds commands of tests/oracle/stages.h and what diffusers made of them
+ * (tests/oracle/golden.py wrote both). Every command is run here and compared: on the tiny random
+ * checkpoints of tests/golden/networks, and on the model that ships.
  */
 #include "tests/oracle/stages.h"
 
 #include <check.h>
 #include <math.h>
-
-#define FOLDER SOURCE_DIR "/tests/golden/networks/"
 
 /* Both sides compute in fp32 and differ in the order of summation alone, which depends on the
  * vector width and the convolution algorithm: 1e-6 is usual here, and the bar is the oracle's. */
@@ -20,8 +18,17 @@ static const double plan_bar = 2e-5;
 static const double noise_bar = 1e-6;
 /* A frame of several steps divides errors by alpha at each; PyTorch's picture is rounded to u8. */
 static const double frame_bar = 0.5 + 255 * 2e-3;
+/* Of the whole picture, in dB: the oracle's. Rounding to u8 alone leaves 59. */
+static const double psnr_bar = 50;
 
-static const char *const folders[] = {"sd1", "sd2", "lcm"};
+#define NETWORKS SOURCE_DIR "/tests/golden/networks/"
+static const struct {
+    const char *name, *model, *golden;
+    int least; /* commands */
+} sets[] = {{"sd1", NETWORKS "sd1", NETWORKS "sd1", 20},
+            {"sd2", NETWORKS "sd2", NETWORKS "sd2", 20},
+            {"lcm", NETWORKS "lcm", NETWORKS "lcm", 20},
+            {"tiny", SOURCE_DIR "/examples/models/tiny", SOURCE_DIR "/tests/golden/tiny", 11}};
 
 static double relative_error(const float *ours, const float *theirs, size_t n)
 {
@@ -50,6 +57,14 @@ static double picture_error(const float *ours, const uint8_t *theirs, size_t n)
     return worst;
 }
 
+static double psnr(const float *ours, const uint8_t *theirs, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += pow((double)ours[i] - theirs[i] / 255.0, 2);
+    return -10 * log10(sum / (double)n);
+}
+
 static double bar_of(const char *stage)
 {
     static const struct {
@@ -62,35 +77,37 @@ static double bar_of(const char *stage)
     return strcmp(stage, "tokens") ? network_bar : 0;
 }
 
-static void compare(stage_call *call, const char *folder)
+static void compare(stage_call *call, const char *set)
 {
     const char *id = stage_text_of(call, "id"), *stage = stage_text_of(call, "do");
     char name[128];
     snprintf(name, sizeof name, "%s.y", id);
     const st_tensor *y = st_find(call->input, name);
-    ck_assert_msg(y != NULL, "%s: no %s", folder, name);
-    ck_assert_msg(!stage_run(call), "%s: %s: %s", folder, id, call->why);
+    ck_assert_msg(y != NULL, "%s: no %s", set, name);
+    ck_assert_msg(!stage_run(call), "%s: %s: %s", set, id, call->why);
     size_t n =
         (size_t)call->dim[0] * (size_t)call->dim[1] * (size_t)call->dim[2] * (size_t)call->dim[3];
     size_t count = y->bytes / (y->dtype == ST_U8 ? 1 : sizeof(float));
-    ck_assert_msg(n == count, "%s: %s: %zu numbers, PyTorch has %zu", folder, id, n, count);
+    ck_assert_msg(n == count, "%s: %s: %zu numbers, PyTorch has %zu", set, id, n, count);
     for (size_t i = 0; i < n; i++)
-        ck_assert_msg(isfinite(call->y[i]), "%s: %s: number %zu is not finite", folder, id, i);
+        ck_assert_msg(isfinite(call->y[i]), "%s: %s: number %zu is not finite", set, id, i);
     double error = y->dtype == ST_U8        ? picture_error(call->y, y->data, n)
                    : !strcmp(stage, "plan") ? worst_error(call->y, y->data, n)
                                             : relative_error(call->y, y->data, n);
-    ck_assert_msg(error <= bar_of(stage), "%s: %s: error %g, bar %g", folder, id, error,
+    ck_assert_msg(error <= bar_of(stage), "%s: %s: error %g, bar %g", set, id, error,
                   bar_of(stage));
+    ck_assert_msg(y->dtype != ST_U8 || psnr(call->y, y->data, n) >= psnr_bar,
+                  "%s: %s: %g dB, bar %g", set, id, psnr(call->y, y->data, n), psnr_bar);
     free(call->y);
 }
 
-static void replay(int which, int memory, int least)
+static void replay(int which, int memory)
 {
-    char path[512], file[600], why[256];
+    char file[600], why[256];
     scope_error err = {0};
-    snprintf(path, sizeof path, "%s%s", FOLDER, folders[which]);
-    snprintf(file, sizeof file, "%s/golden.safetensors", path);
-    const model *m = model_acquire(NULL, &(model_options){path, "", "cpu", memory}, &err);
+    snprintf(file, sizeof file, "%s/golden.safetensors", sets[which].golden);
+    model_options options = {sets[which].model, "", "cpu", memory};
+    const model *m = model_acquire(NULL, &options, &err);
     ck_assert_msg(m != NULL, "%s", err.text);
     st_file *input = st_open(file, why);
     ck_assert_msg(input != NULL, "%s", why);
@@ -98,28 +115,26 @@ static void replay(int which, int memory, int least)
     ck_assert_ptr_nonnull(text);
     json_t *commands = json_loadb(text->data, text->bytes, 0, NULL), *command;
     size_t i;
-    ck_assert_int_ge((int)json_array_size(commands), least);
+    ck_assert_int_ge((int)json_array_size(commands), sets[which].least);
     json_array_foreach(commands, i, command)
     {
         stage_call call = {.model = m, .input = input, .command = command};
-        compare(&call, folders[which]);
+        compare(&call, sets[which].name);
     }
     json_decref(commands);
     st_close(input);
     model_release(m);
 }
 
-enum { LEAST_COMMANDS = 20 };
-
 START_TEST(networks_and_frames)
 {
-    replay(_i, K_MEMORY_NORMAL, LEAST_COMMANDS);
+    replay(_i, K_MEMORY_NORMAL);
 }
 END_TEST
 
 START_TEST(with_little_memory)
 {
-    replay(_i, K_MEMORY_LOW, LEAST_COMMANDS);
+    replay(_i, K_MEMORY_LOW);
 }
 END_TEST
 
@@ -128,8 +143,8 @@ int main(void)
     Suite *s = suite_create("golden");
     TCase *t = tcase_create("networks");
     tcase_set_timeout(t, 120);
-    tcase_add_loop_test(t, networks_and_frames, 0, sizeof folders / sizeof *folders);
-    tcase_add_loop_test(t, with_little_memory, 0, sizeof folders / sizeof *folders);
+    tcase_add_loop_test(t, networks_and_frames, 0, sizeof sets / sizeof *sets);
+    tcase_add_loop_test(t, with_little_memory, 0, sizeof sets / sizeof *sets);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
