@@ -39,7 +39,7 @@ static chain *open_chain(const char *first, const char *second)
 {
     static registry_entry entry[2];
     const char *fault[] = {first, second};
-    static char path[2][512];
+    static char path[2][4096];
     run_plugins p = {.count = second ? 2 : 1};
     for (int i = 0; i < p.count; i++) {
         snprintf(path[i], sizeof path[i], "%s", faulty_path(fault[i]));
