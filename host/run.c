@@ -93,7 +93,8 @@ static int read_tick(void *ctx, run_tick *tick, scope_error *err)
 {
     (void)err;
     run *r = ctx;
-    int64_t n = MAX(r->ticks++, r->job.counts.written);
+    int64_t n = MAX(r->ticks, r->job.counts.written);
+    r->ticks++;
     if (r->opt.frames >= 0 && n >= r->opt.frames)
         return 0;
     double frame_us = 1e6 * r->fps_d / r->fps_n, start_us = r->opt.start * 1e6;
