@@ -25,16 +25,23 @@ void chain_close(chain *c); /* [load] NULL is fine */
 bool chain_generates(const chain *c);
 instance *chain_at(chain *c, int link); /* borrowed */
 int chain_count(const chain *c);
+/* From here on, take out what plugins lag behind (SCOPE_LATENCY): each frame that goes in comes out
+ * once, with its own time and the picture that was made of it, and chain_flush waits for the last
+ * ones. Frames then come out later than they are made; for what is rendered, not for what is
+ * watched. Before the first push. */
+void chain_align(chain *c);
 
 /* Put one frame through, or, for a generator, make one (`in` is NULL) for the time pts_us; its
  * length is duration_us. On failure *at is the plugin at fault, or NULL when emit() failed. [frame]
  */
 int chain_push(chain *c, frame *in, int64_t pts_us, int64_t duration_us, chain_emit emit, void *ctx,
                const char **at, scope_error *err);
-/* Frames that wait for a plugin that takes several: the last one is repeated to fill up, and what
- * comes out beyond their time is cut. [frame] */
+/* Frames that wait for a plugin that takes several, or that lags: the last one is repeated until
+ * they are out, and what comes out beyond their time is cut. [frame] */
 int chain_flush(chain *c, chain_emit emit, void *ctx, const char **at, scope_error *err);
 
+/* Frames that went in and wait inside a plugin that lags; the time of the first in *pts_us. */
+int64_t chain_waiting(const chain *c, int64_t *pts_us);
 int64_t chain_skipped(const chain *c); /* calls for which a plugin emitted nothing */
 double chain_last_ms(const chain *c);  /* inside plugins, in the last chain_push */
 

@@ -32,7 +32,8 @@ struct instance {
     scope_video want;
     frame_pool *pool; /* borrowed until instance_close */
     instance_sink sink;
-    const scope_stages *stages; /* borrowed from the library; NULL when not told */
+    const scope_stages *stages; /* borrowed from the library, as the next; NULL when not told */
+    const scope_latency *latency;
 
     int turn;              /* atomic enum turn: which tag is being called */
     pthread_t runner;      /* the thread of that call; valid while turn is not IDLE */
@@ -201,8 +202,10 @@ static int start(instance *in, scope_error *err)
     if (status < 0)
         return status;
     in->started = true;
-    if (in->plugin->extension)
+    if (in->plugin->extension) {
         in->stages = in->plugin->extension(SCOPE_STAGES);
+        in->latency = in->plugin->extension(SCOPE_LATENCY);
+    }
     return check_want(in, err);
 }
 
@@ -440,6 +443,15 @@ int instance_stages(const instance *in, scope_stage *stages, int max)
         return 0;
     int count = in->stages->last(in->self, stages, max);
     return count < 0 ? 0 : count > max ? max : count;
+}
+
+int instance_latency(const instance *in)
+{
+    int frames = in->latency ? in->latency->frames(in->self) : -1;
+    return !in->latency                    ? -1
+           : frames < 0                    ? 0
+           : frames > INSTANCE_LATENCY_MAX ? INSTANCE_LATENCY_MAX
+                                           : frames;
 }
 
 double instance_last_ms(const instance *in)

@@ -51,6 +51,10 @@ void instance_reset(instance *in); /* [frame] */
 
 /* Stage times of the last frame where the plugin tells them (SCOPE_STAGES), else 0. [frame] */
 int instance_stages(const instance *in, scope_stage *stages, int max);
+/* Frames by which the last output lags behind its input (SCOPE_LATENCY): 0 to INSTANCE_LATENCY_MAX,
+ * or -1 where the plugin does not tell, and so answers at once. [frame] */
+enum { INSTANCE_LATENCY_MAX = 255 };
+int instance_latency(const instance *in);
 /* Wall time of the last process() call in ms. [frame] */
 double instance_last_ms(const instance *in);
 

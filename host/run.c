@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { GENERATOR_FPS = 24, SOUND_WAIT_US = 500 * 1000, SOUND_POLL_US = 2000 };
+enum { GENERATOR_FPS = 24, SOUND_WAIT_US = 500 * 1000, SOUND_POLL_US = 2000, SOURCES_MAX = 512 };
 
 typedef struct run {
     run_options opt;
@@ -28,6 +28,8 @@ typedef struct run {
     chain *chain;
     keyframes *keys;
     sheet *sheet;
+    GQueue
+        sources; /* of frames, owned: inputs that may be the source of an output, for the sheet */
     converter *resize;
     progress progress;
     run_job job;
@@ -91,7 +93,8 @@ static int read_tick(void *ctx, run_tick *tick, scope_error *err)
 {
     (void)err;
     run *r = ctx;
-    int64_t n = MAX(r->ticks++, r->job.counts.written);
+    int64_t n = MAX(r->ticks, r->job.counts.written);
+    r->ticks++;
     if (r->opt.frames >= 0 && n >= r->opt.frames)
         return 0;
     double frame_us = 1e6 * r->fps_d / r->fps_n, start_us = r->opt.start * 1e6;
@@ -117,7 +120,20 @@ static int read_frame(void *ctx, run_tick *tick, scope_error *err)
     if (!fitting)
         return SCOPE_ENOMEM;
     *tick = (run_tick){fitting, fitting->v.pts_us, fitting->duration_us};
+    if (r->sheet)
+        g_queue_push_tail(&r->sources, frame_ref(fitting));
+    if (r->sources.length > SOURCES_MAX)
+        frame_unref(g_queue_pop_head(&r->sources));
     return 1;
+}
+
+/* The input at the time of an output, which may have come out later; else the latest. */
+static frame *source_of(run *r, const run_tick *tick, const frame *out)
+{
+    frame *f;
+    while ((f = g_queue_peek_head(&r->sources)) && f->v.pts_us < out->v.pts_us)
+        frame_unref(g_queue_pop_head(&r->sources));
+    return f && f->v.pts_us == out->v.pts_us ? f : tick->in;
 }
 
 /* Sound up to the end of the picture; *why says what stopped it. */
@@ -161,7 +177,7 @@ static int write_frame(void *ctx, const run_tick *tick, frame *out, scope_error 
     note(r, sink_note(r->sink));
     r->end_us = MAX(r->end_us, out->v.pts_us + out->duration_us);
     if (r->sheet)
-        status = sheet_offer(r->sheet, tick->in, out, err);
+        status = sheet_offer(r->sheet, source_of(r, tick, out), out, err);
     enum source_silence why;
     return status ? status : pass_sound(r, &why, err);
 }
@@ -268,6 +284,7 @@ static int open_chain(run *r, scope_error *err)
     if (!makes && !r->source)
         return error_set(err, SCOPE_EINVAL, "", "%s needs an INPUT",
                          instance_id(chain_at(r->chain, 0)));
+    chain_align(r->chain);
     return 0;
 }
 
@@ -390,6 +407,7 @@ int command_run(int argc, char **argv)
     chain_close(r.chain);
     keyframes_free(r.keys);
     sheet_free(r.sheet);
+    g_queue_clear_full(&r.sources, (GDestroyNotify)frame_unref);
     converter_free(r.resize);
     frame_pool_free(r.pool);
     run_options_fini(&r.opt);

@@ -74,6 +74,13 @@ static enum run_end finish(run_job *job, scope_error *err)
     return at ? RUN_PLUGIN_BROKE : RUN_OUTPUT_BROKE;
 }
 
+/* What is on its way through plugins that lag is lost: it counts as not read. */
+static enum run_end cancel(run_job *job)
+{
+    job->counts.read -= chain_waiting(job->chain, &job->next_us);
+    return RUN_CANCELLED;
+}
+
 enum run_end run_loop(run_job *job, scope_error *err)
 {
     run_tick tick = {0};
@@ -82,7 +89,7 @@ enum run_end run_loop(run_job *job, scope_error *err)
         int got = job->read(job->ctx, &tick, err);
         if (job->cancelled && job->cancelled()) {
             frame_unref(got > 0 ? tick.in : NULL);
-            return RUN_CANCELLED;
+            return cancel(job);
         }
         if (got < 0)
             return RUN_INPUT_BROKE;
@@ -95,11 +102,11 @@ enum run_end run_loop(run_job *job, scope_error *err)
         enum run_end end = status ? judge(job, status, at, &tick, in_a_row, err) : 0;
         frame_unref(tick.in);
         if (end == RUN_CANCELLED) /* this frame is still to be done */
-            return end;
+            return cancel(job);
         job->next_us = tick.pts_us + tick.duration_us;
         if (end)
             return end;
         progress_tick(job->progress, &job->counts, g_get_monotonic_time());
     }
-    return RUN_CANCELLED;
+    return cancel(job);
 }

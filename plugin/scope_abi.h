@@ -170,6 +170,16 @@ typedef struct scope_stages {
     int32_t (*last)(void *self, scope_stage *stages, int32_t max);
 } scope_stages;
 
+/* Plugin extension SCOPE_LATENCY: a plugin that works on several frames at once answers late. */
+#define SCOPE_LATENCY "scope.latency/1"
+
+typedef struct scope_latency {
+    /* How many frames before the input of the last process() call its output was taken in; 0 when
+     * it shows that input. May change with the parameters. While a stream is too short for it, the
+     * output is a whole picture of some frame since, never an unfinished one. [frame] */
+    int32_t (*frames)(void *self);
+} scope_latency;
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,7 +1,7 @@
 /* pipeline.c - see pipeline.h: plans and runs frames.
  *
- * One frame is written once, as encode, denoise and decode; planning runs the same three. It reads
- * the kept tensors that pipeline_set.c fills and nothing else.
+ * One frame is written once, as encode, denoise (stream.c) and decode; planning runs the same
+ * three. It reads the kept tensors that pipeline_set.c fills and nothing else.
  */
 #include "pipeline_state.h"
 
@@ -20,9 +20,9 @@ double pipeline_now_ms(void)
 /* ---- one frame --------------------------------------------------------------------------------
  */
 
-static k_tensor latent_temp(pipeline *p)
+static k_tensor latent_temp(pipeline *p, int n)
 {
-    return k_temp(p->k, K_F32, 1, p->height / 8, p->width / 8, p->m->config.unet.in_channels);
+    return k_temp(p->k, K_F32, n, p->height / 8, p->width / 8, p->m->config.unet.in_channels);
 }
 
 static k_tensor picture_temp(pipeline *p)
@@ -58,52 +58,11 @@ static void decode(pipeline *p, int tiny, const k_image *out, k_tensor z)
     k_release(k, mark);
 }
 
-/* x = step i's estimate of the clean latent; with guidance, of u + g (e - u) in e's place */
-static void denoise(pipeline *p, int i, k_tensor x)
-{
-    k_ctx *k = p->k;
-    size_t mark = k_mark(k);
-    const k_tensor time = net_image(p->time, i);
-    k_tensor e = latent_temp(p), u = {0};
-    unet_forward(k, p->m->unet, e, x, time, &p->wanted.kv, NULL);
-    if (p->guided) {
-        u = latent_temp(p);
-        unet_forward(k, p->m->unet, u, x, time, &p->unwanted.kv, NULL);
-    }
-    K_CALL(k, mix, x, net_image(p->coef, ROW_DENOISE(i)), x, e, u);
-    k_release(k, mark);
-}
-
-static void denoise_all(pipeline *p, k_tensor x)
-{
-    k_ctx *k = p->k;
-    const k_tensor none = {0};
-    for (int i = 0; i < p->schedule.count; i++) {
-        denoise(p, i, x);
-        if (i + 1 < p->schedule.count)
-            K_CALL(k, mix, x, net_image(p->coef, ROW_RENOISE(i)), x,
-                   p->add_noise ? net_image(p->noise, i + 1) : none, none);
-    }
-}
-
-/* x = the latent that denoising starts from */
-static void start(pipeline *p, k_tensor x, const k_image *in)
-{
-    k_ctx *k = p->k;
-    const k_tensor none = {0};
-    k_tensor coef = net_image(p->coef, ROW_START), noise = net_image(p->noise, 0);
-    if (p->from_text) {
-        K_CALL(k, mix, x, coef, noise, none, none);
-        return;
-    }
-    encode(p, p->tiny, x, in);
-    K_CALL(k, mix, x, coef, x, noise, none);
-}
-
 /* The part of `in` that becomes the frame: all of it, or the largest middle of the same shape. */
 static k_image window(const pipeline *p, const k_image *in)
 {
     k_image part = *in;
+    part.t = 1;
     if (p->fit == FIT_STRETCH)
         return part;
     int64_t wide = (int64_t)in->w * p->height, tall = (int64_t)in->h * p->width;
@@ -119,9 +78,27 @@ static k_image window(const pipeline *p, const k_image *in)
     return part;
 }
 
-int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_error *err)
+/* The latents that denoising starts from, in the stream's first rows. */
+static void start(pipeline *p, const k_image *in)
 {
-    k_ctx *k = p->k;
+    k_tensor x = stream_entry(&p->stream);
+    for (int i = 0; i < x.n && !p->from_text; i++) {
+        k_image part = window(p, in);
+        part.data = (char *)part.data + i * in->stride_t;
+        encode(p, p->tiny, net_image(x, i), &part);
+    }
+    stream_noise(p->k, &p->stream);
+}
+
+void pipeline_refresh_noise(pipeline *p)
+{
+    uint32_t epoch = p->noise_refresh ? (uint32_t)(p->frames / p->noise_refresh) : 0;
+    p->counts.noises += noise_draw(p->k, &p->stream.noise, &p->seeds, epoch);
+}
+
+static int check_input(const pipeline *p, const k_image *in, const k_image *out, scope_error *err)
+{
+    int frames = p->stream.plan.frames;
     if (!p->ready)
         return scope_fail(err, SCOPE_EINVAL, "The settings in force cannot make a frame.");
     if (!in && !p->from_text)
@@ -130,25 +107,49 @@ int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_err
     if (!p->from_text && (in->w > INPUT_MAX || in->h > INPUT_MAX))
         return scope_fail(err, SCOPE_EINVAL, "An input of %dx%d is too large; at most %d a side.",
                           (int)in->w, (int)in->h, INPUT_MAX);
+    if (out->t != frames || (!p->from_text && in->t != frames))
+        return scope_fail_field(err, SCOPE_EINVAL, "frame_buffer_size",
+                                "There are %d frames in the call; frame_buffer_size is %d.",
+                                p->from_text ? (int)out->t : (int)in->t, frames);
+    return 0;
+}
+
+int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_error *err)
+{
+    k_ctx *k = p->k;
+    if (check_input(p, in, out, err))
+        return err->status;
     double t0 = pipeline_now_ms();
     k_release(k, 0);
-    k_tensor x = p->latent = latent_temp(p);
-    k_image part = p->from_text ? (k_image){0} : window(p, in);
-    start(p, x, &part);
+    pipeline_refresh_noise(p);
+    k_tensor d = latent_temp(p, stream_rows(&p->stream.plan));
+    start(p, in);
     double t1 = pipeline_now_ms();
-    denoise_all(p, x);
+    k_tensor z = p->latent = stream_denoise(p, d);
     double t2 = pipeline_now_ms();
-    decode(p, p->tiny, out, x);
+    for (int i = 0; i < z.n; i++) {
+        k_image one = *out;
+        one.t = 1;
+        one.data = (char *)one.data + i * one.stride_t;
+        decode(p, p->tiny, &one, net_image(z, i));
+    }
     double t3 = pipeline_now_ms();
     if (!p->from_text)
         p->ms[STAGE_ENCODE] = t1 - t0;
     p->ms[STAGE_UNET] = t2 - t1;
     p->ms[STAGE_DECODE] = t3 - t2;
     p->ms[STAGE_FRAME] = t3 - t0;
+    p->frames += z.n;
     if (!k->status)
         return 0;
     p->ready = 0;
     return scope_fail(err, SCOPE_ENOMEM, "The frame failed: %.150s", k->where);
+}
+
+void pipeline_reset(pipeline *p)
+{
+    p->stream.filled = 0;
+    p->frames = 0;
 }
 
 /* ---- planning ---------------------------------------------------------------------------------
@@ -169,16 +170,14 @@ static void drop_pages(void *m)
 }
 
 /* Layer by layer, so that never all of the file and all of its prepared forms are in memory
- * together; then a step with guidance, which needs the most room, whether or not it is on. */
+ * together; then whole passes. */
 static void plan_unet(pipeline *p)
 {
-    int guided = p->guided;
-    k_tensor x = latent_temp(p), y = latent_temp(p);
+    k_tensor x = latent_temp(p, 1), y = latent_temp(p, 1);
     unet_plan(p->k, p->m->unet, y, x, net_image(p->time, 0), &p->wanted.kv, drop_pages,
               (void *)(uintptr_t)p->m);
-    p->guided = 1;
-    denoise(p, 0, x);
-    p->guided = guided;
+    k_release(p->k, 0);
+    stream_plan_passes(p, latent_temp(p, p->rows));
 }
 
 /* The autoencoders that were asked for: the large one costs a gigabyte or two, so it waits until
@@ -188,7 +187,7 @@ static void plan_coders(pipeline *p)
 {
     k_image frame = {.dtype = K_F32, .t = 1, .h = p->height, .w = p->width, .c = 3};
     k_image largest = {.dtype = K_F32, .t = 1, .h = INPUT_MAX, .w = INPUT_MAX, .c = 4};
-    k_tensor z = latent_temp(p);
+    k_tensor d = latent_temp(p, p->rows), z = net_image(d, 0);
     for (int tiny = 0; tiny < 2; tiny++) {
         if (p->coders >> tiny & 1) {
             encode(p, tiny, z, &largest);
@@ -282,7 +281,8 @@ void pipeline_close(pipeline *p)
     if (p->k) {
         text_fini(p, &p->wanted);
         text_fini(p, &p->unwanted);
-        k_tensor *kept[] = {&p->timestep, &p->guidance, &p->time, &p->noise, &p->coef};
+        stream_fini(p->k, &p->stream);
+        k_tensor *kept[] = {&p->timestep, &p->guidance, &p->time};
         for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
             k_drop(p->k, kept[i]);
     }
@@ -290,6 +290,22 @@ void pipeline_close(pipeline *p)
     k_close(p->k);
     free(p->states);
     free(p);
+}
+
+int pipeline_ready(const pipeline *p)
+{
+    return p->ready;
+}
+
+void pipeline_size(const pipeline *p, int *width, int *height)
+{
+    *width = p->width;
+    *height = p->height;
+}
+
+int pipeline_latency(const pipeline *p)
+{
+    return stream_latency(&p->stream.plan);
 }
 
 const char *pipeline_notice(const pipeline *p)

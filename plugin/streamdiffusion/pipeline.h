@@ -2,11 +2,12 @@
  *
  *   z   = encode(frame)                         (image mode)
  *   x_0 = a_0 z + s_0 E_0                       or x_0 = E_0 (text mode)
- *   d_i = c_i x_i + o_i UNet(x_i, t_i, text)    for each step i
+ *   d_i = the clean estimate of x_i             for each step i (guidance.h)
  *   x_i+1 = a_i+1 d_i + s_i+1 E_i+1
  *   frame = decode(d_last)
  *
- * The numbers are scheduler.h's; the noise E_i is a function of (seed, i) alone. Everything that a
+ * The numbers are scheduler.h's; the noise E_i is a function of the seeds and i (noise.h); the
+ * steps of one frame run in one call, or one in each of several calls (stream.h). Everything that a
  * frame reads (noise, coefficients, keys and values of the text, time rows) lies in kept tensors
  * that pipeline_set brings up to date, so a frame whose settings are those of the frame before
  * does nothing but the mathematics and allocates nothing.
@@ -14,7 +15,9 @@
 #ifndef SD_PIPELINE_H
 #define SD_PIPELINE_H
 
+#include "guidance.h"
 #include "model.h"
+#include "noise.h"
 #include "prompt.h"
 
 typedef struct pipeline pipeline;
@@ -29,21 +32,31 @@ typedef struct pipeline_settings {
     prompt_blend prompt;
     const char *negative_prompt;
     uint64_t seed;
+    noise_seeds seeds;     /* count 0: `seed` alone */
+    int noise_refresh;     /* frames after which the noise is drawn anew; 0: never */
     double guidance_scale; /* > 1: classifier-free guidance; or the model's embedding */
+    int cfg_type;          /* enum guidance_kind */
+    double delta;
     int steps;
     double strength;
     int index_count; /* of t_index_list; 0: the grid of `steps` and `strength` */
     int index[SCHEDULER_MAX_STEPS];
-    int do_add_noise; /* noise before steps 2, 3, ... */
+    int timestep_count; /* of timesteps, which comes before t_index_list; 0: not given */
+    int timestep[SCHEDULER_MAX_STEPS];
+    int do_add_noise;        /* noise before steps 2, 3, ... */
+    int use_denoising_batch; /* up to STREAM_MAX_BATCH steps: one step of several frames a call */
+    int frame_buffer_size;   /* frames a call; 0 is 1 */
 } pipeline_settings;
+
+enum { PIPELINE_MAX_FRAMES = 8 }; /* a call */
 
 /* m outlives the result. [load] */
 pipeline *pipeline_open(const model *m, scope_error *err);
 void pipeline_close(pipeline *p); /* [load] NULL is fine */
 
 /* Put settings in force: replans for a new size, encodes a new text, redraws noise for a new seed.
- * Strings are borrowed for the call. On failure *err names the schema field, and the pipeline must
- * be set again before the next frame. [load] or [frame] */
+ * Strings are borrowed for the call. On failure *err names the schema field, and the settings
+ * before stay in force wherever there were any (pipeline_ready). [load] or [frame] */
 int pipeline_set(pipeline *p, const pipeline_settings *s, scope_error *err);
 /* The first pipeline_set, which prepares all weights: tells the host how far it is, and gives up
  * when the host says so. host may be NULL. [load] */
@@ -52,9 +65,19 @@ int pipeline_load(pipeline *p, const scope_host *host, const pipeline_settings *
 /* What the person should know of the settings in force, or "". */
 const char *pipeline_notice(const pipeline *p);
 
-/* One frame. out has the settings' height and width; in has any size, or is NULL when the
- * pipeline starts from text. On failure the frame is void, and the pipeline must be set again
- * before the next. [frame] */
+/* Can a frame be made? Not before pipeline_set has succeeded, nor after a frame that failed. */
+int pipeline_ready(const pipeline *p);
+/* Of the frames in force. */
+void pipeline_size(const pipeline *p, int *width, int *height);
+/* Frames by which the output lags behind the input: (steps - 1) times the frames a call in a stream
+ * batch, else 0. */
+int pipeline_latency(const pipeline *p);
+/* Forget all frames: the next call begins a stream. [frame] */
+void pipeline_reset(pipeline *p);
+
+/* One call: frame_buffer_size frames, which in->t and out->t are. out has the settings' height and
+ * width; in has any size, or is NULL when the pipeline starts from text. On failure the frame is
+ * void; when the pipeline is not ready after it, it must be set again. [frame] */
 int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_error *err);
 
 /* SCOPE_STAGES of the last pipeline_set and pipeline_frame: text, encode, unet, decode, frame. */
@@ -66,8 +89,8 @@ typedef struct pipeline_counts {
 } pipeline_counts;
 pipeline_counts pipeline_count(const pipeline *p);
 
-/* The latent that the last frame was decoded from, [height / 8, width / 8, channels], for tests:
- * valid until the pipeline is set again. */
+/* The latents that the last call's frames were decoded from, [frames, height / 8, width / 8,
+ * channels], for tests: valid until the pipeline is set again. */
 void pipeline_latent(pipeline *p, float *latent);
 
 #endif

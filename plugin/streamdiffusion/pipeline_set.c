@@ -8,22 +8,15 @@
 static const double usual_guidance = 8;
 
 /* Kept tensors of the wanted sizes; what was in one that changes is void. */
-static void resize(pipeline *p, int steps, int width, int height)
+static void resize(pipeline *p, const stream_plan *to)
 {
-    k_ctx *k = p->k;
-    int h = height / 8, w = width / 8;
-    if (p->time.n != steps) {
-        k_drop(k, &p->time);
-        k_drop(k, &p->coef);
-        p->time = k_keep(k, K_F32, steps, 1, 1, unet_time_channels(p->m->unet));
-        p->coef = k_keep(k, K_F32, 2 * steps, 1, 1, 3);
+    int rows = to->steps * to->frames;
+    if (p->time.n != rows) {
+        k_drop(p->k, &p->time);
+        p->time = k_keep(p->k, K_F32, rows, 1, 1, unet_time_channels(p->m->unet));
         p->timed = 0;
     }
-    if (p->noise.n != steps || p->noise.h != h || p->noise.w != w) {
-        k_drop(k, &p->noise);
-        p->noise = k_keep(k, K_F32, steps, h, w, p->m->config.unet.in_channels);
-        p->drawn = 0;
-    }
+    stream_resize(p->k, &p->stream, to);
 }
 
 /* Keys and values of a blend, if it is another than the one they hold. */
@@ -68,54 +61,29 @@ static int same_timesteps(const scheduler *a, const scheduler *b)
     return a->count == b->count;
 }
 
+/* Row i F + f is step i's. */
 static void set_time(pipeline *p, const scheduler *schedule, double embedded_scale)
 {
     k_ctx *k = p->k;
     int known =
         p->timed && p->embedded_scale == embedded_scale && same_timesteps(&p->schedule, schedule);
+    int frames = p->time.n / schedule->count;
     p->schedule = *schedule;
     p->embedded_scale = embedded_scale;
     p->timed = 1;
-    for (int i = 0; i < schedule->count && !known; i++) {
-        float t = (float)schedule->step[i].timestep, w = (float)(1000 * (embedded_scale - 1));
+    for (int i = 0; i < p->time.n && !known; i++) {
+        k_tensor row = net_image(p->time, i);
+        if (i % frames) {
+            K_CALL(k, activate, row, net_image(p->time, i - 1), K_IDENTITY);
+            continue;
+        }
+        float t = (float)schedule->step[i / frames].timestep;
+        float w = (float)(1000 * (embedded_scale - 1));
         k_put(k, p->timestep, &t);
         if (p->guidance.dtype)
             k_put(k, p->guidance, &w);
-        unet_time(k, p->m->unet, net_image(p->time, i), p->timestep, p->guidance, NULL);
+        unet_time(k, p->m->unet, row, p->timestep, p->guidance, NULL);
     }
-}
-
-static void set_noise(pipeline *p, uint64_t seed)
-{
-    if (p->drawn && p->seed == seed)
-        return;
-    p->seed = seed;
-    p->drawn = 1;
-    p->counts.noises++;
-    for (int i = 0; i < p->noise.n; i++)
-        K_CALL(p->k, noise, net_image(p->noise, i), seed, (uint32_t)i);
-}
-
-/* The autoencoder's scale is folded into the first and the last row, guidance into the steps. */
-static void set_coefficients(pipeline *p, double guidance)
-{
-    float row[ROWS_MAX][3] = {{0}};
-    double scale = p->tiny ? p->m->config.taesd.scaling_factor : p->m->config.vae.scaling_factor;
-    double g = p->guided ? guidance : 1;
-    const scheduler *s = &p->schedule;
-    row[ROW_START][0] = p->from_text ? 1 : (float)(s->step[0].noise[0] * scale);
-    row[ROW_START][1] = s->step[0].noise[1];
-    for (int i = 0; i < s->count; i++) {
-        const float *d = s->step[i].denoise;
-        int last = i == s->count - 1;
-        double by = last ? 1 / scale : 1;
-        row[ROW_DENOISE(i)][0] = (float)(d[0] * by);
-        row[ROW_DENOISE(i)][1] = (float)(d[1] * g * by);
-        row[ROW_DENOISE(i)][2] = (float)(d[1] * (1 - g) * by);
-        if (!last)
-            memcpy(row[ROW_RENOISE(i)], s->step[i + 1].noise, 2 * sizeof(float));
-    }
-    k_put(p->k, p->coef, row);
 }
 
 static void choose_coder(pipeline *p, int use_taesd)
@@ -141,53 +109,133 @@ static int check_size(int width, int height, scope_error *err)
                             wrong < 8 ? 8 : (wrong + 4) / 8 * 8);
 }
 
-/* Plan anew for another size, or for an autoencoder that is used for the first time. */
-static int replan(pipeline *p, const scope_host *host, int width, int height, scope_error *err)
+/* Plan anew for another size or number of rows, or for an autoencoder that is used for the first
+ * time. */
+static int replan(pipeline *p, const scope_host *host, int rows, int width, int height,
+                  scope_error *err)
 {
     unsigned before = p->coders;
     p->coders |= 1u << p->tiny;
-    if (width == p->width && height == p->height && before == p->coders)
+    if (width == p->width && height == p->height && rows == p->rows && before == p->coders)
         return 0;
+    p->rows = rows;
     int failed = pipeline_plan(p, host, width, height, err);
     if (failed)
         p->coders = before;
     return failed;
 }
 
-static int set(pipeline *p, const scope_host *host, const pipeline_settings *s, scope_error *err)
+/* What the settings ask of the stream, or the reason why it cannot be. Touches nothing in force. */
+static int choose(const pipeline *p, const pipeline_settings *s, stream_plan *to, scope_error *err)
 {
-    const unet_config *c = &p->m->config.unet;
-    scheduler schedule;
-    if (!p->ready)
-        p->k->status = 0; /* a new attempt */
-    p->ready = 0;
-    p->notice[0] = 0;
-    if (check_size(s->width, s->height, err) ||
-        scheduler_plan(&schedule, &p->m->config.scheduler, s->steps,
-                       s->from_text ? 1.0 : s->strength, s->index, s->index_count, err))
+    const scheduler_config *c = &p->m->config.scheduler;
+    *to = (stream_plan){.frames = s->frame_buffer_size ? s->frame_buffer_size : 1,
+                        .h = s->height / 8,
+                        .w = s->width / 8,
+                        .channels = p->m->config.unet.in_channels,
+                        .from_text = s->from_text,
+                        .add_noise = s->do_add_noise,
+                        .guide = {s->cfg_type, s->guidance_scale, s->delta}};
+    if (check_size(s->width, s->height, err))
         return -1;
+    if (to->frames < 1 || to->frames > PIPELINE_MAX_FRAMES)
+        return scope_fail_field(err, SCOPE_EINVAL, "frame_buffer_size",
+                                "frame_buffer_size is %d; it must be 1 to %d.", to->frames,
+                                PIPELINE_MAX_FRAMES);
+    if (s->timestep_count
+            ? scheduler_plan_timesteps(&to->schedule, c, s->timestep, s->timestep_count, err)
+            : scheduler_plan(&to->schedule, c, s->steps, s->from_text ? 1.0 : s->strength, s->index,
+                             s->index_count, err))
+        return -1;
+    to->steps = to->schedule.count;
+    to->batch = s->use_denoising_batch && to->steps <= STREAM_MAX_BATCH;
+    if (p->m->config.unet.time_cond_proj_dim || !(s->guidance_scale > 1))
+        to->guide.kind = GUIDE_NONE;
+    return guidance_check(to->guide, &to->schedule, err);
+}
+
+static void notice_steps(pipeline *p, const pipeline_settings *s, const stream_plan *to)
+{
+    if (s->use_denoising_batch && !to->batch)
+        snprintf(p->notice, sizeof p->notice,
+                 "%d steps are more than a stream batch of %d holds, so each frame runs all of "
+                 "them: slower, and without latency.",
+                 to->steps, STREAM_MAX_BATCH);
+}
+
+static int needs_unwanted(const stream_plan *to)
+{
+    return to->guide.kind == GUIDE_FULL || to->guide.kind == GUIDE_INITIALIZE;
+}
+
+/* Everything but what choose has found wrong. texts: also those; else the ones in force stay. */
+static int put_in_force(pipeline *p, const scope_host *host, const pipeline_settings *s,
+                        stream_plan *to, int texts, scope_error *err)
+{
+    const model_config *c = &p->m->config;
     double embedded = 0;
-    if (c->time_cond_proj_dim)
+    if (c->unet.time_cond_proj_dim)
         embedded = s->guidance_scale > 0 ? s->guidance_scale : usual_guidance;
-    p->guided = !embedded && s->guidance_scale > 1;
+    p->notice[0] = 0;
+    p->guided = needs_unwanted(to);
     p->from_text = s->from_text;
     p->fit = s->fit;
-    p->add_noise = s->do_add_noise;
+    p->seeds =
+        noise_seeds_of(s->seeds.count ? &s->seeds : &(noise_seeds){.count = 1, .seed = {s->seed}});
+    p->noise_refresh = s->noise_refresh;
     choose_coder(p, s->use_taesd);
-    resize(p, schedule.count, s->width, s->height);
-    if (replan(p, host, s->width, s->height, err))
+    notice_steps(p, s, to);
+    to->scale = p->tiny ? c->taesd.scaling_factor : c->vae.scaling_factor;
+    resize(p, to);
+    if (noise_reserve(&p->stream.noise, &p->seeds))
+        return scope_fail_field(err, SCOPE_ENOMEM, "seeds", "Out of memory for the noise.");
+    if (replan(p, host, stream_rows(to), s->width, s->height, err))
         return -1;
     k_release(p->k, 0);
-    if (set_texts(p, s, err))
+    if (texts && set_texts(p, s, err))
         return -1;
-    set_time(p, &schedule, embedded);
-    set_noise(p, s->seed);
-    set_coefficients(p, s->guidance_scale);
-    if (p->k->status) {
-        p->timed = p->drawn = p->wanted.known = p->unwanted.known = 0;
-        p->width = p->height = 0;
-        return scope_fail(err, SCOPE_ENOMEM, "The settings cannot be used: %.140s", p->k->where);
+    stream_set(p->k, &p->stream, to);
+    set_time(p, &to->schedule, embedded);
+    pipeline_refresh_noise(p);
+    if (!p->k->status)
+        return 0;
+    return scope_fail(err, SCOPE_ENOMEM, "The settings cannot be used: %.140s", p->k->where);
+}
+
+/* What was under way when a failure came is void. */
+static void forget(pipeline *p)
+{
+    if (!p->k->status)
+        return;
+    p->timed = p->stream.noise.drawn = p->stream.filled = 0;
+    p->width = p->height = 0;
+    p->k->status = 0;
+}
+
+/* The last good settings again, with the texts that are in force. */
+static int go_back(pipeline *p)
+{
+    scope_error ignored;
+    stream_plan to;
+    forget(p);
+    return p->good.width && p->wanted.known && !choose(p, &p->good, &to, &ignored) &&
+           (p->unwanted.known || !needs_unwanted(&to)) &&
+           !put_in_force(p, NULL, &p->good, &to, 0, &ignored);
+}
+
+static int set(pipeline *p, const scope_host *host, const pipeline_settings *s, scope_error *err)
+{
+    stream_plan to;
+    if (choose(p, s, &to, err))
+        return -1; /* nothing has changed */
+    if (!p->ready)
+        forget(p); /* a new attempt */
+    p->ready = 0;
+    if (put_in_force(p, host, s, &to, 1, err)) {
+        p->ready = go_back(p);
+        return -1;
     }
+    p->good = *s;
     p->ready = 1;
     return 0;
 }

@@ -5,15 +5,11 @@
 #define SD_PIPELINE_STATE_H
 
 #include "pipeline.h"
+#include "stream.h"
 
 enum stage { STAGE_TEXT, STAGE_ENCODE, STAGE_UNET, STAGE_DECODE, STAGE_FRAME, STAGES };
 
 enum { INPUT_MAX = 8192 }; /* pixels of an input's longer side */
-
-/* Rows of the coefficient table: the first noising, then two a step but one for the last. */
-enum { ROW_START = 0, ROWS_MAX = 2 * SCHEDULER_MAX_STEPS };
-#define ROW_DENOISE(i) (1 + 2 * (i))
-#define ROW_RENOISE(i) (2 + 2 * (i)) /* towards step i + 1 */
 
 /* One text, ready for the UNet. */
 typedef struct text_state {
@@ -31,20 +27,25 @@ struct pipeline {
     k_tensor timestep, guidance; /* kept [1, 1, 1, 1]: what unet_time reads */
 
     /* In force. */
-    int ready;         /* 0 until pipeline_set succeeds, and after any failure */
+    int ready;         /* 0 until pipeline_set succeeds, and after a failed frame */
     int width, height; /* planned for; 0: for none */
+    int rows;          /* of one pass of the UNet, planned for */
     unsigned coders;   /* autoencoders planned for, 1 << tiny; one that was used stays */
-    int from_text, tiny, fit, add_noise, guided;
+    int from_text, tiny, fit;
+    int guided;            /* unwanted is read */
     double embedded_scale; /* guidance that the time rows hold; 0: none */
     scheduler schedule;    /* whose timesteps the time rows hold */
-    uint64_t seed;         /* of the noise */
-    int drawn;             /* the noise is that of seed */
     int timed;             /* the time rows are those of schedule and embedded_scale */
-    k_tensor time;         /* kept [steps, 1, 1, unet_time_channels] */
-    k_tensor noise;        /* kept [steps, h, w, channels]: E_i */
-    k_tensor coef;         /* kept [rows, 1, 1, 3] */
+    k_tensor time;         /* kept [steps * frames, 1, 1, unet_time_channels] */
+    stream stream;
+    noise_seeds seeds;
+    int noise_refresh;
+    int64_t frames; /* made since the stream began */
+    /* The last settings that were put into force, but for their texts, whose keys and values are
+     * kept; width 0: none. What a failed pipeline_set goes back to. */
+    pipeline_settings good;
 
-    k_tensor latent; /* of the last frame: lies first in the arena, where nothing else is put */
+    k_tensor latent; /* of the last frames: lies first in the arena, where nothing else is put */
     double ms[STAGES];
     pipeline_counts counts;
     char notice[192];
@@ -52,6 +53,8 @@ struct pipeline {
 
 /* Make ready for frames of a size; host is told how far it is, and is NULL on the frame thread. */
 int pipeline_plan(pipeline *p, const scope_host *host, int width, int height, scope_error *err);
+/* The noise of the next call: drawn when it is due, by the settings and p->frames alone. */
+void pipeline_refresh_noise(pipeline *p);
 /* A clock. */
 double pipeline_now_ms(void);
 

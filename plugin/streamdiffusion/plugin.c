@@ -20,8 +20,9 @@ typedef struct instance {
     const scope_host *host; /* borrowed until fini */
     const model *model;     /* shared; released at fini */
     pipeline *pipeline;     /* owned */
-    uint64_t generation;    /* of the parameters in force */
-    int set;                /* they are in force */
+    uint64_t generation;    /* of the parameters that were last asked for */
+    int set;                /* they are in force, or were refused: what was before them is */
+    int passing;            /* the last call passed its input through */
     char notice[192];       /* the last one logged */
 } instance;
 
@@ -47,6 +48,42 @@ static prompt_blend prompts_of(const scope_kwargs *kw)
     return b;
 }
 
+static noise_seeds seeds_of(const scope_kwargs *kw)
+{
+    const scope_value *list = scope_get(kw, "seeds");
+    noise_seeds s = {.slerp = is(kw, "seed_interpolation_method", "slerp")};
+    for (int i = 0; i < list->count && i < NOISE_MAX_SEEDS; i++) {
+        const scope_value *one = &list->u.at[i];
+        const scope_kwargs fields = {.count = one->count, .at = one->u.at};
+        s.seed[i] = (uint64_t)scope_int(&fields, "seed");
+        s.weight[i] = scope_num(&fields, "weight");
+        s.count++;
+    }
+    return s;
+}
+
+static int guidance_kind_of(const scope_kwargs *kw)
+{
+    static const char *const name[] = {[GUIDE_FULL] = "full",
+                                       [GUIDE_NONE] = "none",
+                                       [GUIDE_SELF] = "self",
+                                       [GUIDE_INITIALIZE] = "initialize"};
+    int kind = GUIDE_FULL;
+    while (kind < GUIDE_INITIALIZE && !is(kw, "cfg_type", name[kind]))
+        kind++;
+    return kind;
+}
+
+/* A list of integers; returns how many. */
+static int integers_of(const scope_kwargs *kw, const char *name, int at[SCHEDULER_MAX_STEPS])
+{
+    const scope_value *list = scope_get(kw, name);
+    int n = 0;
+    for (; n < list->count && n < SCHEDULER_MAX_STEPS; n++)
+        at[n] = (int)list->u.at[n].u.i;
+    return n;
+}
+
 /* Strings stay the host's, until the call of the ABI returns. */
 static pipeline_settings settings_of(const scope_kwargs *kw)
 {
@@ -59,14 +96,19 @@ static pipeline_settings settings_of(const scope_kwargs *kw)
         .prompt = prompts_of(kw),
         .negative_prompt = scope_str(kw, "negative_prompt"),
         .seed = (uint64_t)scope_int(kw, "seed"),
+        .seeds = seeds_of(kw),
+        .noise_refresh = (int)scope_int(kw, "noise_refresh"),
         .guidance_scale = scope_num(kw, "guidance_scale"),
+        .cfg_type = guidance_kind_of(kw),
+        .delta = scope_num(kw, "delta"),
         .steps = (int)scope_int(kw, "num_inference_steps"),
         .strength = scope_num(kw, "strength"),
         .do_add_noise = scope_int(kw, "do_add_noise") != 0,
+        .use_denoising_batch = scope_int(kw, "use_denoising_batch") != 0,
+        .frame_buffer_size = (int)scope_int(kw, "frame_buffer_size"),
     };
-    const scope_value *index = scope_get(kw, "t_index_list");
-    for (int i = 0; i < index->count && i < SCHEDULER_MAX_STEPS; i++)
-        s.index[s.index_count++] = (int)index->u.at[i].u.i;
+    s.index_count = integers_of(kw, "t_index_list", s.index);
+    s.timestep_count = integers_of(kw, "timesteps", s.timestep);
     return s;
 }
 
@@ -88,7 +130,7 @@ static k_image image_of(const scope_video *v)
     static const int32_t dtype[] = {[SCOPE_U8] = K_U8, [SCOPE_F16] = K_F16, [SCOPE_F32] = K_F32};
     return (k_image){.data = v->data,
                      .dtype = dtype[v->dtype],
-                     .t = 1,
+                     .t = v->t,
                      .h = v->h,
                      .w = v->w,
                      .c = v->c,
@@ -118,23 +160,37 @@ static int pass_through(instance *in, const scope_video *from, scope_video *to, 
     return status;
 }
 
+/* Parameters that the schema allows and the model does not are refused once: that call fails, and
+ * the stream goes on with those before. */
+static int apply(instance *in, const scope_kwargs *kw, scope_error *err)
+{
+    pipeline_settings s = settings_of(kw);
+    int failed = pipeline_set(in->pipeline, &s, err);
+    in->generation = kw->generation;
+    in->set = pipeline_ready(in->pipeline);
+    if (failed)
+        return err->status;
+    tell(in);
+    return SCOPE_OK;
+}
+
 static int process(void *self, const scope_kwargs *kw, const scope_video *from, scope_video *to,
                    scope_error *err)
 {
     instance *in = self;
-    if (!scope_int(kw, "enabled"))
+    int passing = in->passing;
+    in->passing = !scope_int(kw, "enabled");
+    if (in->passing)
         return pass_through(in, from, to, err);
-    if (!in->set || kw->generation != in->generation) {
-        pipeline_settings s = settings_of(kw);
-        in->set = 0;
-        if (pipeline_set(in->pipeline, &s, err))
-            return err->status;
-        tell(in);
-        in->generation = kw->generation;
-    }
-    *to = (scope_video){.t = 1,
-                        .h = (int32_t)scope_int(kw, "height"),
-                        .w = (int32_t)scope_int(kw, "width"),
+    if (passing)
+        pipeline_reset(in->pipeline); /* what is on its way is old */
+    if ((!in->set || kw->generation != in->generation) && apply(in, kw, err))
+        return err->status;
+    int width, height;
+    pipeline_size(in->pipeline, &width, &height);
+    *to = (scope_video){.t = (int32_t)scope_int(kw, "frame_buffer_size"),
+                        .h = height,
+                        .w = width,
                         .c = 3,
                         .dtype = from ? from->dtype : SCOPE_U8,
                         .device = SCOPE_CPU};
@@ -142,8 +198,21 @@ static int process(void *self, const scope_kwargs *kw, const scope_video *from, 
     if (status)
         return status;
     k_image output = image_of(to), input = from ? image_of(from) : (k_image){0};
-    in->set = !pipeline_frame(in->pipeline, from ? &input : NULL, &output, err);
-    return in->set ? SCOPE_OK : err->status;
+    status = pipeline_frame(in->pipeline, from ? &input : NULL, &output, err);
+    in->set = pipeline_ready(in->pipeline);
+    return status ? err->status : SCOPE_OK;
+}
+
+static void reset(void *self)
+{
+    const instance *in = self;
+    pipeline_reset(in->pipeline);
+}
+
+static int32_t frames_behind(void *self)
+{
+    const instance *in = self;
+    return in->passing ? 0 : pipeline_latency(in->pipeline);
 }
 
 static int32_t last_stages(void *self, scope_stage *stages, int32_t max)
@@ -195,8 +264,7 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
         fini(in);
         return err->status;
     }
-    if (is(kw, "input_mode", "text"))
-        want->t = 0;
+    want->t = is(kw, "input_mode", "text") ? 0 : (int32_t)scope_int(kw, "frame_buffer_size");
     host->progress(host, 1.0, "ready");
     *self = in;
     return SCOPE_OK;
@@ -205,7 +273,10 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
 static const void *extension(const char *id)
 {
     static const scope_stages stages = {.last = last_stages};
-    return strcmp(id, SCOPE_STAGES) ? NULL : &stages;
+    static const scope_latency latency = {.frames = frames_behind};
+    if (!strcmp(id, SCOPE_STAGES))
+        return &stages;
+    return strcmp(id, SCOPE_LATENCY) ? NULL : &latency;
 }
 
 static const scope_plugin streamdiffusion = {
@@ -214,6 +285,7 @@ static const scope_plugin streamdiffusion = {
     .schema = schema_json,
     .init = init,
     .process = process,
+    .reset = reset,
     .fini = fini,
     .extension = extension,
 };

@@ -45,35 +45,43 @@ static scheduler_step step_at(const scheduler_config *c, int t)
     double c_skip = d / (tau * tau + d), c_out = tau / sqrt(tau * tau + d);
 
     /* x0 = a x_t + b output, by what the network predicts */
-    double a = 0, b = 1;
+    double a = 0, b = 1, to_noise[2] = {1 / sigma, -alpha / sigma};
     if (c->prediction == PREDICT_EPSILON) {
         a = 1 / alpha;
         b = -sigma / alpha;
+        to_noise[0] = 0;
+        to_noise[1] = 1;
     } else if (c->prediction == PREDICT_V) {
         a = alpha;
         b = -sigma;
+        to_noise[0] = sigma;
+        to_noise[1] = alpha;
     }
     return (scheduler_step){
         .timestep = t,
-        .alpha = (float)alpha,
-        .sigma = (float)sigma,
+        .alpha = alpha,
+        .sigma = sigma,
+        .skip = c_skip,
+        .out = c_out,
+        .to_noise = {to_noise[0], to_noise[1]},
         .noise = {(float)alpha, (float)sigma, 0},
         .denoise = {(float)(c_out * a + c_skip), (float)(c_out * b), 0},
     };
 }
 
-static int add(scheduler *s, const scheduler_config *c, int t, scope_error *err)
+static int add(scheduler *s, const scheduler_config *c, int t, const char *field, scope_error *err)
 {
     if (c->zero_terminal_snr && c->prediction == PREDICT_EPSILON && t == c->train_timesteps - 1)
-        return scope_fail_field(err, SCOPE_EINVAL, "strength",
-                                "this checkpoint predicts noise and has no signal at timestep %d; "
-                                "lower strength, or raise the first t_index_list entry",
-                                t);
+        return scope_fail_field(
+            err, SCOPE_EINVAL, field,
+            "this checkpoint predicts noise and has no signal at timestep %d; "
+            "begin later: a lower strength, or a higher first t_index_list entry",
+            t);
     s->step[s->count++] = step_at(c, t);
     return 0;
 }
 
-static int checked(const scheduler_config *c, int steps, double strength, scope_error *err)
+static int checked(const scheduler_config *c, scope_error *err)
 {
     if (c->train_timesteps < 2 || c->train_timesteps > MAX_TRAIN || c->original_steps < 1 ||
         c->original_steps > c->train_timesteps || !(c->beta_start > 0 && c->beta_start < 1) ||
@@ -82,6 +90,11 @@ static int checked(const scheduler_config *c, int steps, double strength, scope_
                           "the scheduler config is out of range: %d timesteps, "
                           "%d original steps, beta %g to %g",
                           c->train_timesteps, c->original_steps, c->beta_start, c->beta_end);
+    return 0;
+}
+
+static int in_range(int steps, double strength, scope_error *err)
+{
     if (steps < 1 || steps > SCHEDULER_MAX_STEPS)
         return scope_fail_field(err, SCOPE_EINVAL, "num_inference_steps",
                                 "num_inference_steps is %d; it must be 1 to %d", steps,
@@ -110,7 +123,7 @@ static int plan_strength(scheduler *s, const scheduler_config *c, int steps, dou
     if (steps > length)
         steps = length;
     for (int i = 0; i < steps; i++) {
-        if (add(s, c, grid(c, length, steps, i), err))
+        if (add(s, c, grid(c, length, steps, i), "strength", err))
             return err->status;
     }
     return 0;
@@ -121,17 +134,21 @@ static int plan_indices(scheduler *s, const scheduler_config *c, int steps, cons
 {
     int last = 0;
     for (int i = 0; i < count; i++) {
-        if (index[i] < 0 || index[i] >= c->original_steps || index[i] < last)
+        if (index[i] < 0 || index[i] >= c->original_steps)
             return scope_fail_field(err, SCOPE_EINVAL, "t_index_list",
-                                    "t_index_list entry %d is %d; entries must not decrease and "
-                                    "lie in 0 to %d",
-                                    i, index[i], c->original_steps - 1);
+                                    "t_index_list entry %d is %d; use 0 to %d", i, index[i],
+                                    c->original_steps - 1);
+        if (index[i] < last)
+            return scope_fail_field(err, SCOPE_EINVAL, "t_index_list",
+                                    "t_index_list entry %d is %d, after %d; indices must not "
+                                    "decrease, so put them in rising order",
+                                    i, index[i], last);
         last = index[i];
     }
     if (last >= steps || steps > c->original_steps)
         steps = c->original_steps;
     for (int i = 0; i < count; i++) {
-        if (add(s, c, grid(c, c->original_steps, steps, index[i]), err))
+        if (add(s, c, grid(c, c->original_steps, steps, index[i]), "t_index_list", err))
             return err->status;
     }
     return 0;
@@ -141,7 +158,7 @@ int scheduler_plan(scheduler *s, const scheduler_config *c, int steps, double st
                    const int *index, int count, scope_error *err)
 {
     memset(s, 0, sizeof *s);
-    if (checked(c, steps, strength, err))
+    if (checked(c, err) || in_range(steps, strength, err))
         return err->status;
     if (count < 0 || count > SCHEDULER_MAX_STEPS)
         return scope_fail_field(err, SCOPE_EINVAL, "t_index_list",
@@ -150,4 +167,30 @@ int scheduler_plan(scheduler *s, const scheduler_config *c, int steps, double st
     int rc = count ? plan_indices(s, c, steps, index, count, err)
                    : plan_strength(s, c, steps, strength, err);
     return rc;
+}
+
+int scheduler_plan_timesteps(scheduler *s, const scheduler_config *c, const int *timestep,
+                             int count, scope_error *err)
+{
+    memset(s, 0, sizeof *s);
+    if (checked(c, err))
+        return err->status;
+    if (count < 1 || count > SCHEDULER_MAX_STEPS)
+        return scope_fail_field(err, SCOPE_EINVAL, "timesteps",
+                                "timesteps has %d entries; give 1 to %d", count,
+                                SCHEDULER_MAX_STEPS);
+    for (int i = 0; i < count; i++) {
+        if (timestep[i] < 0 || timestep[i] >= c->train_timesteps)
+            return scope_fail_field(err, SCOPE_EINVAL, "timesteps",
+                                    "timesteps entry %d is %d; use 0 to %d", i, timestep[i],
+                                    c->train_timesteps - 1);
+        if (i && timestep[i] > timestep[i - 1])
+            return scope_fail_field(err, SCOPE_EINVAL, "timesteps",
+                                    "timesteps entry %d is %d, after %d; noise must not grow, so "
+                                    "put them in falling order",
+                                    i, timestep[i], timestep[i - 1]);
+        if (add(s, c, timestep[i], "timesteps", err))
+            return err->status;
+    }
+    return 0;
 }

@@ -24,9 +24,11 @@ typedef struct scheduler_config {
 
 typedef struct scheduler_step {
     int timestep;
-    float alpha, sigma; /* sqrt of abar_t and of 1 - abar_t */
-    float noise[3];     /* x_t = noise[0] x0 + noise[1] eps */
-    float denoise[3];   /* denoised = denoise[0] x_t + denoise[1] model output */
+    double alpha, sigma; /* sqrt of abar_t and of 1 - abar_t */
+    double skip, out;    /* denoised = out x0 + skip x_t */
+    double to_noise[2];  /* eps = to_noise[0] x_t + to_noise[1] model output */
+    float noise[3];      /* x_t = noise[0] x0 + noise[1] eps */
+    float denoise[3];    /* denoised = denoise[0] x_t + denoise[1] model output */
 } scheduler_step;
 
 typedef struct scheduler {
@@ -41,5 +43,9 @@ void scheduler_defaults(scheduler_config *c);
  * raised to original_steps when an index does not fit it. Errors name the schema field. */
 int scheduler_plan(scheduler *s, const scheduler_config *c, int steps, double strength,
                    const int *index, int count, scope_error *err);
+/* Just these timesteps, 1.. of them, which must not rise: any grid, such as 999, 749, 499, 249 of
+ * checkpoints that are distilled to four steps. Errors name "timesteps". */
+int scheduler_plan_timesteps(scheduler *s, const scheduler_config *c, const int *timestep,
+                             int count, scope_error *err);
 
 #endif

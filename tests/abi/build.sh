@@ -15,6 +15,7 @@ for fault in "$@"; do
     no_symbol) flags=(-DNO_SYMBOL -Wno-unused-function) ;;
     two_symbols) flags=(-DEXTRA_SYMBOL) ;;
     two_plugins) flags=(-DTWO_PLUGINS) ;;
+    late_batch) flags=(-DBATCH=2) ;;
     no_process) flags=(-DNO_PROCESS -Wno-unused-function) ;;
     bad_id) flags=('-DID="Not An Id"') ;;
     duplicate) flags=('-DID="org.test.good"') ;;

@@ -25,9 +25,13 @@
     "ui": {"order": 2, "label": "Model", "is_load_param": true}}}})
 #endif
 
+enum { LATE = 3 };
+
 struct faulty {
     const scope_host *host;
-    uint8_t *kept; /* a frame of an earlier call */
+    uint8_t *kept;      /* a frame of an earlier call */
+    uint8_t late[LATE]; /* first bytes of the last frames, the oldest first */
+    int frames;
 };
 
 static int shared_state; /* of all instances: a fault by itself */
@@ -35,6 +39,11 @@ static int shared_state; /* of all instances: a fault by itself */
 static int is(const char *fault)
 {
     return !strcmp(FAULT, fault);
+}
+
+static int is_late(void)
+{
+    return is("late") || is("late_batch");
 }
 
 __attribute__((constructor)) static void at_load(void)
@@ -80,6 +89,9 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
         want->w = 40, want->h = 24;
     if (is("generator"))
         want->t = 0;
+#ifdef BATCH
+    want->t = BATCH;
+#endif
     struct faulty *f = calloc(1, sizeof *f);
     f->host = host;
     *self = f;
@@ -156,6 +168,15 @@ static int process(void *self, const scope_kwargs *kw, const scope_video *in, sc
             dst[x] = (uint8_t)(from + scope_int(kw, "amount") + noise);
         }
     }
+    for (int t = 0; is_late() && t < out->t; t++) { /* each picture is that of LATE frames ago */
+        const uint8_t *from = scope_row(in, t, 0);
+        uint8_t first = f->frames++ ? f->late[0] : *from;
+        for (int i = 0; f->frames == 1 && i < LATE; i++)
+            f->late[i] = *from;
+        memset(scope_row(out, t, 0), first, (size_t)out->stride_t);
+        memmove(f->late, f->late + 1, LATE - 1);
+        f->late[LATE - 1] = *from;
+    }
     if (is("overruns"))
         ((uint8_t *)out->data)[out->stride_t] = 1;
     if (is("underruns"))
@@ -192,9 +213,18 @@ static int32_t last_stages(void *self, scope_stage *stages, int32_t max)
     return 2;
 }
 
+static int32_t frames_late(void *self)
+{
+    const struct faulty *f = self;
+    return f->frames ? LATE : 0;
+}
+
 static const void *extension(const char *id)
 {
     static const scope_stages stages = {last_stages};
+    static const scope_latency latency = {frames_late};
+    if (is_late() && !strcmp(id, SCOPE_LATENCY))
+        return &latency;
     return strcmp(id, SCOPE_STAGES) ? NULL : &stages;
 }
 

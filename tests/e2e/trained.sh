@@ -46,9 +46,10 @@ for view in cat admiral; do
     done
 done
 
-# The settings of all shots as keyframes: [frame, value, how it is reached].
+# The settings of all shots as keyframes: [frame, value, how it is reached]. Each is a film of one frame, so
+# all its steps have its settings.
 jq -s '{enabled: true, prompts: "", negative_prompt: "", strength: 0.6, seed: 42, guidance_scale: 1,
-        num_inference_steps: 1} as $usual | map($usual + .set) | . as $all |
+        num_inference_steps: 1, use_denoising_batch: false} as $usual | map($usual + .set) | . as $all |
     $usual | with_entries(.key as $k | .value = [$all | to_entries[] | ["\(.key)f", .value[$k], "hold"]])
 ' shots >keys.json
 restyle in --keyframes keys.json -o film.y4m || fail "scope run failed"

@@ -64,6 +64,30 @@ SHIPPED_FRAMES = {
     "txt2img": dict(prompts="embers, a castle", text=True, steps=4),
 }
 
+# Arguments of stream.Stream: 12 frames each, with every kind of guidance, 1 to 4 steps, frame buffers.
+STREAM_FRAMES = 12
+LESS = dict(prompts=CAT, strength=0.9, guidance=2.0, negative="blurry low quality")
+STREAMS = {
+    "1 step self": dict(LESS, cfg="self", delta=0.7),
+    "1 step initialize": dict(LESS, cfg="initialize", delta=0.7),
+    "2 steps": dict(prompts=CAT, strength=0.8, steps=2),
+    "2 steps none": dict(LESS, steps=2, cfg="none"),
+    "2 steps full": dict(LESS, steps=2, cfg="full"),
+    "2 steps self": dict(LESS, steps=2, cfg="self", delta=0.5),
+    "2 steps initialize": dict(LESS, steps=2, cfg="initialize", delta=0.5),
+    "3 steps self by index": dict(LESS, steps=50, indices=[12, 24, 40], cfg="self"),
+    "4 steps self": dict(LESS, steps=4, cfg="self", delta=0.7),
+    "4 steps initialize": dict(LESS, steps=4, cfg="initialize", delta=0.7),
+    "4 steps full": dict(LESS, steps=4, cfg="full"),
+    "4 timesteps": dict(prompts=CASTLE, timesteps=[949, 749, 499, 249], steps=4),
+    "without renoising": dict(LESS, steps=3, cfg="self", add_noise=False),
+    "1 step, 2 frames a call": dict(LESS, cfg="self", frames=2),
+    "2 steps, 2 frames a call": dict(LESS, steps=2, cfg="initialize", delta=0.7, frames=2),
+    "3 steps, 2 frames a call": dict(LESS, steps=3, cfg="full", frames=2),
+    "4 steps, 2 frames a call": dict(LESS, steps=4, cfg="self", delta=0.7, frames=2),
+    "4 steps, one after the other": dict(LESS, steps=4, cfg="initialize", delta=0.7, batch=False),
+}
+
 # Latent size, timestep and, for models that take one, guidance scale of each UNet comparison.
 TINY_UNETS = [(8, 8, 499, 8.0), (5, 7, 999, 1.0), (1, 3, 19, 4.5)]
 UNETS = {
@@ -112,6 +136,11 @@ def picture(height, width, seed):
     hard = torch.nn.functional.interpolate(base.roll(1, 1), (height, width), mode="nearest")
     x = 0.6 * soft + 0.3 * hard + 0.1 * torch.rand(1, 3, height, width, generator=g)
     return (x.clamp(0, 1)[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+
+
+def film(height, width, count, seed):
+    """u8 [count, H, W, 3]: pictures that have nothing in common, so that no frame passes for another."""
+    return np.stack([picture(height, width, seed + i) for i in range(count)])
 
 
 def normal(shape, seed):

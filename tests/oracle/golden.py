@@ -1,6 +1,7 @@
-"""Writes tests/golden/networks or tests/golden/tiny: commands of stages.h, and PyTorch's answers.
+"""Writes tests/golden/networks, tests/golden/stream or tests/golden/tiny: commands of stages.h, and PyTorch's answers.
 
     golden.py PROBE networks    tiny random checkpoints, each with the answers beside its weights
+    golden.py PROBE stream      frames of the stream batch on the same checkpoints
     golden.py PROBE tiny        the answers of diffusers' pipelines on the model that ships
 
 Of a golden.safetensors, "commands" is a JSON array (as bytes), every other tensor is a command's input,
@@ -19,6 +20,7 @@ from safetensors.numpy import save_file
 import cases
 import checkpoints
 import pipelines
+import stream
 from probe import Probe
 from reference import Model, step
 
@@ -175,6 +177,29 @@ def networks(binary, root):
         finish(g, folder)
 
 
+def streams(binary, root):
+    """Twelve frames through the stream batch: latents of every case, and pictures of one."""
+    networks_root = root.parent / "networks"
+    for name in ("sd1", "sd2"):
+        ref, probe, g = Model(networks_root / name), Probe(binary, networks_root / name), Golden()
+        h, w = SIZE
+        probe.ask("noise", "noise", seed=SEED, count=4, h=h // 8, w=w // 8)
+        probe.run()
+        noise = [cases.nchw(n[None]) for n in probe.get("noise")]
+        g.give("film", cases.film(h, w, cases.STREAM_FRAMES, SEED))
+        for label, case in cases.STREAMS.items():
+            if not case.get("batch", True):
+                continue  # it has other frames: test_stream.c compares the two ways
+            count = len(case.get("indices") or case.get("timesteps") or range(case.get("steps", 1)))
+            z, y = stream.Stream(ref, noise[:count], **case).run(g.tensors["film"])
+            command = dict(stream.command(case, SIZE, SEED), image="film")
+            g.expect("latents", f"latents {label}", cases.nhwc(z), **command)
+            if label == "4 steps, 2 frames a call":
+                g.expect("stream", f"stream {label}", picture(y), **command)
+        (root / name).mkdir(parents=True, exist_ok=True)
+        finish(g, root / name)
+
+
 def shipped(binary, root):
     folder, g = checkpoints.SHIPPED_FOLDER, Golden()
     ref, probe = Model(folder), Probe(binary, folder)
@@ -189,7 +214,7 @@ def shipped(binary, root):
 
 def main():
     binary, what = sys.argv[1:]
-    write = {"networks": networks, checkpoints.SHIPPED: shipped}[what]
+    write = {"networks": networks, "stream": streams, checkpoints.SHIPPED: shipped}[what]
     write(binary, pathlib.Path(__file__).parents[1] / "golden" / what)
 
 

@@ -18,6 +18,7 @@ import torch
 import cases
 import checkpoints
 import pipelines
+import stream
 import tokens
 from probe import Probe
 from reference import Model, step
@@ -25,6 +26,7 @@ from reference import Model, step
 NETWORK_BAR = 1e-4  # relative L2, fp32: the order of summation differs, nothing else
 SCHEDULE_BAR = 1e-6  # coefficients: both in double, ours rounded to fp32 in the end
 PIPELINE_SIZE = (256, 256)
+STREAM_SIZE = (64, 72)
 FRAME_BAR = 50.0  # dB; several steps multiply the network's error by 1 / alpha
 
 
@@ -246,6 +248,34 @@ def check_pipelines(report, name, ref, probe, seed):
         report.line(name, f"pipeline frame: {label}", value, FRAME_BAR, unit="dB")
 
 
+def check_streams(report, name, ref, probe, seed):
+    """Twelve frames through the stream batch, call by call: latents before the decoder, and pictures."""
+    h, w = STREAM_SIZE
+    film = cases.film(h, w, cases.STREAM_FRAMES, seed)
+    probe.ask("noise", "noise", seed=seed, count=4, h=h // 8, w=w // 8)
+    probe.run()
+    noise = [cases.nchw(n[None]) for n in probe.get("noise")]
+    theirs = {}
+    probe.give("film", film)
+    for label, case in cases.STREAMS.items():
+        count = len(case.get("indices") or case.get("timesteps") or range(case.get("steps", 1)))
+        given = {k: v for k, v in case.items() if k != "batch"}
+        theirs[label] = stream.Stream(ref, noise[:count], **given).run(film)
+        for do in ("latents", "stream"):
+            probe.ask(do, f"{do} {label}", image="film", **stream.command(case, STREAM_SIZE, seed))
+    release(ref)
+    probe.run()
+    for label, (z, y) in theirs.items():
+        if not cases.STREAMS[label].get("batch", True):
+            late = (cases.STREAMS[label]["steps"] - 1) * cases.STREAMS[label].get("frames", 1)
+            z, y = z[late:], y[late:]
+        ours = probe.get(f"latents {label}")[: len(z)]
+        report.error(name, f"stream latents: {label}", ours, cases.nhwc(z), kind="stream")
+        value = psnr(probe.get(f"stream {label}")[: len(y)], y)
+        report.note("frames", value, best=min)
+        report.line(name, f"stream: {label}", value, FRAME_BAR, unit="dB")
+
+
 def check_model(report, name, args):
     folder = checkpoints.folder(name, args.seed, args.cache)
     ref, probe = Model(folder), Probe(args.probe, folder, args.memory)
@@ -259,6 +289,8 @@ def check_model(report, name, args):
     for kind in sorted({ref.is_tiny(False), ref.is_tiny(True)}):
         check_autoencoder(report, name, ref, probe, sizes, seed, kind)
     check_frames(report, name, ref, probe, cases.TINY_FRAMES if tiny else cases.FULL_FRAMES, seed)
+    if tiny or name == checkpoints.SHIPPED:
+        check_streams(report, name, ref, probe, seed)
     if name == checkpoints.SHIPPED:
         check_pipelines(report, name, ref, probe, seed)
 

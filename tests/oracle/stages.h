@@ -226,9 +226,9 @@ static inline int stage_tokens(stage_call *s)
     return 0;
 }
 
-static inline int stage_indices(const stage_call *s, int *index)
+static inline int stage_integers(const stage_call *s, const char *key, int *index)
 {
-    const json_t *list = json_object_get(s->command, "indices");
+    const json_t *list = json_object_get(s->command, key);
     int n = (int)json_array_size(list);
     for (int i = 0; i < n && i < SCHEDULER_MAX_STEPS; i++)
         index[i] = (int)json_integer_value(json_array_get(list, (size_t)i));
@@ -240,7 +240,7 @@ static inline int stage_plan(stage_call *s)
 {
     scheduler plan;
     scope_error err = {0};
-    int index[SCHEDULER_MAX_STEPS], n = stage_indices(s, index);
+    int index[SCHEDULER_MAX_STEPS], n = stage_integers(s, "indices", index);
     if (scheduler_plan(&plan, &s->model->config.scheduler, (int)stage_number(s, "steps"),
                        stage_number(s, "strength"), index, n, &err)) {
         snprintf(s->why, sizeof s->why, "%s", err.text);
@@ -271,8 +271,18 @@ static inline pipeline_settings stage_settings(const stage_call *s)
         .steps = (int)stage_number(s, "steps"),
         .strength = stage_number(s, "strength"),
         .do_add_noise = stage_true(s, "add_noise"),
+        .delta = stage_number(s, "delta"),
+        .use_denoising_batch = stage_true(s, "batch"),
+        .frame_buffer_size = (int)stage_number(s, "frames"),
     };
-    p.index_count = stage_indices(s, p.index);
+    p.index_count = stage_integers(s, "indices", p.index);
+    p.timestep_count = stage_integers(s, "timesteps", p.timestep);
+    static const char *const kind[] = {[GUIDE_FULL] = "full",
+                                       [GUIDE_NONE] = "none",
+                                       [GUIDE_SELF] = "self",
+                                       [GUIDE_INITIALIZE] = "initialize"};
+    for (int i = 0; i <= GUIDE_INITIALIZE; i++)
+        p.cfg_type = strcmp(stage_text_of(s, "cfg"), kind[i]) ? p.cfg_type : i;
     p.prompt.slerp = !strcmp(stage_text_of(s, "method"), "slerp");
     const json_t *prompts = json_object_get(s->command, "prompts");
     p.prompt.count = (int)json_array_size(prompts);
@@ -328,15 +338,57 @@ static inline int stage_frame(stage_call *s)
     return rc;
 }
 
+/* image [T, H, W, 3] of the settings' size -> what comes out call by call, [T, height, width, 3];
+ * for "latents", what it was decoded from. */
+static inline int stage_stream(stage_call *s)
+{
+    scope_error err = {0};
+    pipeline_settings p = stage_settings(s);
+    const st_tensor *x = stage_tensor(s, "image");
+    int latents = !strcmp(stage_text_of(s, "do"), "latents"), calls, rc;
+    int frames = p.frame_buffer_size, size = 3 * p.height * p.width;
+    int per = latents ? size / 192 * s->model->config.unet.out_channels : size;
+    if (!x || frames < 1 ||
+        (latents ? stage_result(s, (int)x->dim[0], p.height / 8, p.width / 8,
+                                s->model->config.unet.out_channels)
+                 : stage_result(s, (int)x->dim[0], p.height, p.width, 3)))
+        return -1;
+    calls = (int)x->dim[0] / frames;
+    float *picture = malloc(sizeof *picture * (size_t)(frames * size));
+    pipeline *line = picture ? pipeline_open(s->model, &err) : NULL;
+    rc = line ? pipeline_set(line, &p, &err) : -1;
+    for (int i = 0; i < calls && !rc; i++) {
+        uint8_t *from = (uint8_t *)(uintptr_t)x->data + (size_t)(i * frames * size);
+        k_image in = {from, K_U8, frames, p.height, p.width, 3, size, 3 * p.width};
+        k_image out = {latents ? picture : s->y + (size_t)(i * frames * size),
+                       K_F32,
+                       frames,
+                       p.height,
+                       p.width,
+                       3,
+                       4 * (int64_t)size,
+                       12 * (int64_t)p.width};
+        rc = pipeline_frame(line, &in, &out, &err);
+        if (latents && !rc)
+            pipeline_latent(line, s->y + (size_t)(i * frames * per));
+    }
+    if (rc)
+        snprintf(s->why, sizeof s->why, "%s", err.text);
+    pipeline_close(line);
+    free(picture);
+    return rc;
+}
+
 /* Run s->command: 0 and the result, or nonzero and why. */
 static inline int stage_run(stage_call *s)
 {
     static const struct {
         const char *name;
         int (*run)(stage_call *s);
-    } stages[] = {{"tokens", stage_tokens}, {"text", stage_text},   {"unet", stage_unet},
-                  {"code", stage_code},     {"noise", stage_noise}, {"plan", stage_plan},
-                  {"frame", stage_frame},   {"latent", stage_frame}};
+    } stages[] = {{"tokens", stage_tokens}, {"text", stage_text},    {"unet", stage_unet},
+                  {"code", stage_code},     {"noise", stage_noise},  {"plan", stage_plan},
+                  {"frame", stage_frame},   {"latent", stage_frame}, {"stream", stage_stream},
+                  {"latents", stage_stream}};
     snprintf(s->why, sizeof s->why, "the command cannot be run on this model");
     s->y = NULL;
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)

@@ -61,6 +61,7 @@ static const struct {
     OFFSET(scope_library, plugins, 8),
     SIZE(scope_stage, 16),
     SIZE(scope_stages, 8),
+    SIZE(scope_latency, 8),
 };
 
 START_TEST(layouts)

@@ -2,7 +2,8 @@
  *
  * A golden.safetensors holds commands of tests/oracle/stages.h and what diffusers made of them
  * (tests/oracle/golden.py wrote both). Every command is run here and compared: on the tiny random
- * checkpoints of tests/golden/networks, and on the model that ships.
+ * checkpoints of tests/golden/networks, frame by frame and as a stream, and on the model that
+ * ships.
  */
 #include "tests/oracle/stages.h"
 
@@ -22,12 +23,15 @@ static const double frame_bar = 0.5 + 255 * 2e-3;
 static const double psnr_bar = 50;
 
 #define NETWORKS SOURCE_DIR "/tests/golden/networks/"
+#define STREAM   SOURCE_DIR "/tests/golden/stream/"
 static const struct {
     const char *name, *model, *golden;
     int least; /* commands */
 } sets[] = {{"sd1", NETWORKS "sd1", NETWORKS "sd1", 20},
             {"sd2", NETWORKS "sd2", NETWORKS "sd2", 20},
             {"lcm", NETWORKS "lcm", NETWORKS "lcm", 20},
+            {"sd1 stream", NETWORKS "sd1", STREAM "sd1", 18},
+            {"sd2 stream", NETWORKS "sd2", STREAM "sd2", 18},
             {"tiny", SOURCE_DIR "/examples/models/tiny", SOURCE_DIR "/tests/golden/tiny", 11}};
 
 static double relative_error(const float *ours, const float *theirs, size_t n)
@@ -70,7 +74,8 @@ static double bar_of(const char *stage)
     static const struct {
         const char *stage;
         const double *bar;
-    } bars[] = {{"plan", &plan_bar}, {"noise", &noise_bar}, {"frame", &frame_bar}};
+    } bars[] = {
+        {"plan", &plan_bar}, {"noise", &noise_bar}, {"frame", &frame_bar}, {"stream", &frame_bar}};
     for (size_t i = 0; i < sizeof bars / sizeof *bars; i++)
         if (!strcmp(bars[i].stage, stage))
             return *bars[i].bar;

@@ -423,6 +423,37 @@ START_TEST(a_warm_frame_allocates_nothing)
 }
 END_TEST
 
+/* In a stream batch of two frames a call, with every kind of guidance, and noise drawn each call.
+ */
+START_TEST(a_warm_batch_allocates_nothing)
+{
+    static uint8_t in[2 * 3 * SIDE * SIDE], out[2 * 3 * SIDE * SIDE];
+    pipeline_settings s = usual();
+    s.use_denoising_batch = 1;
+    s.frame_buffer_size = 2;
+    s.guidance_scale = 2;
+    s.delta = 0.7;
+    s.noise_refresh = 1;
+    s.seeds = (noise_seeds){.count = 2, .seed = {1, 2}, .weight = {1, 1}, .slerp = 1};
+    draw(in, SIDE, SIDE);
+    k_image from = picture(in, SIDE, SIDE), to = picture(out, SIDE, SIDE);
+    from.t = to.t = 2;
+    set(&s); /* also the text that full reads */
+    for (int kind = GUIDE_FULL; kind <= GUIDE_INITIALIZE; kind++) {
+        int failures = 0;
+        allocations = 0;
+        counting = 1;
+        s.cfg_type = kind;
+        s.seeds.weight[0] += 1;
+        for (int i = 0; i < 3; i++)
+            failures += pipeline_set(p, &s, &err) || pipeline_frame(p, &from, &to, &err);
+        counting = 0;
+        ck_assert_int_eq(failures, 0);
+        ck_assert_int_eq(allocations, 0); /* nor does a change of kind or weight */
+    }
+}
+END_TEST
+
 START_TEST(low_memory_makes_the_same_frame)
 {
     pipeline_settings s = usual();
@@ -494,6 +525,7 @@ int main(void)
     tcase_add_test(t, notices);
     tcase_add_test(t, bad_settings_name_their_field);
     tcase_add_test(t, a_warm_frame_allocates_nothing);
+    tcase_add_test(t, a_warm_batch_allocates_nothing);
     tcase_add_test(t, low_memory_makes_the_same_frame);
     tcase_add_test(t, two_pipelines_on_one_model);
     tcase_add_test(t, stages_add_up);

@@ -95,11 +95,19 @@ static void defaults(void)
         {"prompt_interpolation_method", SCOPE_STR, 0, {.s = "linear"}},
         {"negative_prompt", SCOPE_STR, 0, {.s = ""}},
         {"seed", SCOPE_INT, 0, {.i = 42}},
+        {"seeds", SCOPE_LIST, 0, {.at = NULL}},
+        {"seed_interpolation_method", SCOPE_STR, 0, {.s = "linear"}},
+        {"noise_refresh", SCOPE_INT, 0, {.i = 0}},
         {"guidance_scale", SCOPE_NUM, 0, {.f = 0}},
+        {"cfg_type", SCOPE_STR, 0, {.s = "full"}},
+        {"delta", SCOPE_NUM, 0, {.f = 1}},
         {"num_inference_steps", SCOPE_INT, 0, {.i = 1}},
         {"t_index_list", SCOPE_LIST, 0, {.at = NULL}},
+        {"timesteps", SCOPE_LIST, 0, {.at = NULL}},
         {"strength", SCOPE_NUM, 0, {.f = 0.99}},
         {"do_add_noise", SCOPE_BOOL, 0, {.i = 1}},
+        {"use_denoising_batch", SCOPE_BOOL, 0, {.i = 1}},
+        {"frame_buffer_size", SCOPE_INT, 0, {.i = 1}},
         {"width", SCOPE_INT, 0, {.i = 64}},
         {"height", SCOPE_INT, 0, {.i = 64}},
         {"fit", SCOPE_STR, 0, {.s = "crop"}},
@@ -176,6 +184,7 @@ START_TEST(entry)
     ck_assert_str_eq(plugin->id, "streamdiffusion");
     ck_assert_ptr_null(scope_entry.plugins[1]);
     ck_assert_ptr_nonnull(plugin->extension(SCOPE_STAGES));
+    ck_assert_ptr_nonnull(plugin->extension(SCOPE_LATENCY));
     ck_assert_ptr_null(plugin->extension("scope.other/1"));
 }
 END_TEST
@@ -307,20 +316,63 @@ START_TEST(cancelled_loads)
 }
 END_TEST
 
+/* Refused once; then the stream goes on as before. */
 START_TEST(bad_frame_parameters_name_their_field)
 {
     ck_assert_msg(!init(), "%s", err.text);
     static const scope_value falling[] = {{NULL, SCOPE_INT, 0, {.i = 30}},
                                           {NULL, SCOPE_INT, 0, {.i = 10}}};
     scope_video in = input(64, 64, 3);
+    unsigned char good[64 * 3];
+    ck_assert_int_eq(process(&in), 0);
+    memcpy(good, scope_row(&out, 0, 31), sizeof good);
     field("t_index_list")->count = 2;
     field("t_index_list")->u.at = falling;
+    field("width")->u.i = 128;
     kw.generation++;
     ck_assert_int_eq(process(&in), SCOPE_EINVAL);
     ck_assert_str_eq(err.field, "t_index_list");
-    ck_assert_int_eq(process(&in), SCOPE_EINVAL); /* again: nothing has changed */
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(process(&in), 0); /* the last good state, its size included */
+        ck_assert_int_eq(out.w, 64);
+        ck_assert_int_eq(memcmp(good, scope_row(&out, 0, 31), sizeof good), 0);
+    }
+    kw.generation++; /* said again, refused again */
+    ck_assert_int_eq(process(&in), SCOPE_EINVAL);
     field("t_index_list")->count = 0;
     kw.generation++;
+    ck_assert_int_eq(process(&in), 0);
+    ck_assert_int_eq(out.w, 128);
+    plugin->fini(self);
+}
+END_TEST
+
+START_TEST(latency_is_told)
+{
+    const scope_latency *latency = plugin->extension(SCOPE_LATENCY);
+    field("num_inference_steps")->u.i = 3;
+    field("frame_buffer_size")->u.i = 2;
+    ck_assert_msg(!init(), "%s", err.text);
+    ck_assert_int_eq(want.t, 2);
+    scope_video in = input(16, 24, 3);
+    in.t = 2;
+    ck_assert_msg(!process(&in), "%s", err.text);
+    ck_assert_int_eq(out.t, 2);
+    ck_assert_int_eq(latency->frames(self), 4);
+    field("use_denoising_batch")->u.i = 0;
+    kw.generation++;
+    ck_assert_int_eq(process(&in), 0);
+    ck_assert_int_eq(latency->frames(self), 0);
+    field("use_denoising_batch")->u.i = 1;
+    field("enabled")->u.i = 0;
+    kw.generation++;
+    ck_assert_int_eq(process(&in), 0);
+    ck_assert_int_eq(latency->frames(self), 0); /* what passes through is not late */
+    field("enabled")->u.i = 1;
+    kw.generation++;
+    ck_assert_int_eq(process(&in), 0);
+    ck_assert_int_eq(latency->frames(self), 4);
+    plugin->reset(self);
     ck_assert_int_eq(process(&in), 0);
     plugin->fini(self);
 }
@@ -358,6 +410,7 @@ int main(void)
     tcase_add_test(t, failures_of_init);
     tcase_add_test(t, cancelled_loads);
     tcase_add_test(t, bad_frame_parameters_name_their_field);
+    tcase_add_test(t, latency_is_told);
     tcase_add_test(t, notice_is_logged_once);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

@@ -137,6 +137,37 @@ START_TEST(indices)
 }
 END_TEST
 
+START_TEST(timesteps)
+{
+    scheduler_config c = usual();
+    scheduler s, grid = planned(&c, 50, 1, (int[]){0, 25}, 2);
+    scope_error err = {0};
+    ck_assert(!scheduler_plan_timesteps(&s, &c, (int[]){999, 749, 499, 249}, 4, &err));
+    ck_assert_int_eq(s.count, 4);
+    ck_assert_int_eq(s.step[1].timestep, 749);
+    ck_assert_int_eq(memcmp(&s.step[2], &grid.step[1], sizeof s.step[2]), 0);
+    ck_assert(!scheduler_plan_timesteps(&s, &c, (int[]){5, 5, 0}, 3, &err)); /* 0: x itself */
+    ck_assert_float_eq(s.step[2].denoise[0], 1);
+    ck_assert_float_eq(s.step[2].denoise[1], 0);
+    static const struct {
+        int timestep[2], count;
+        const char *says;
+    } bad[] = {{{1000}, 1, "entry 0 is 1000; use 0 to 999"},
+               {{9, -1}, 2, "entry 1 is -1"},
+               {{9, 10}, 2, "entry 1 is 10, after 9"},
+               {{9}, 0, "0 entries; give 1 to 50"},
+               {{9}, 51, "51 entries"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        ck_assert_int_lt(scheduler_plan_timesteps(&s, &c, bad[i].timestep, bad[i].count, &err), 0);
+        ck_assert_str_eq(err.field, "timesteps");
+        ck_assert_msg(strstr(err.text, bad[i].says) != NULL, "%s", err.text);
+    }
+    c.zero_terminal_snr = 1; /* noise that is predicted where there is nothing else */
+    ck_assert_int_lt(scheduler_plan_timesteps(&s, &c, (int[]){999}, 1, &err), 0);
+    ck_assert_str_eq(err.field, "timesteps");
+}
+END_TEST
+
 /* With x_t = a x0 + s eps, each prediction leads back to x0. */
 START_TEST(predictions)
 {
@@ -193,6 +224,7 @@ int main(void)
     tcase_add_test(tc, grids);
     tcase_add_test(tc, strength_truncates_as_diffusers);
     tcase_add_test(tc, indices);
+    tcase_add_test(tc, timesteps);
     tcase_add_test(tc, predictions);
     tcase_add_test(tc, boundary_condition);
     tcase_add_test(tc, zero_terminal_snr);
