@@ -14,8 +14,8 @@
 #ifndef SD_PIPELINE_H
 #define SD_PIPELINE_H
 
+#include "conditioning.h"
 #include "model.h"
-#include "prompt.h"
 
 typedef struct pipeline pipeline;
 
@@ -28,6 +28,9 @@ typedef struct pipeline_settings {
     int use_taesd;
     prompt_blend prompt;
     const char *negative_prompt;
+    double negative_scale; /* of the negative prompt where guidance does not use it; 0: off */
+    conditioning_transition transition;
+    int live; /* texts may take effect late rather than hold up a frame */
     uint64_t seed;
     double guidance_scale; /* > 1: classifier-free guidance; or the model's embedding */
     int steps;

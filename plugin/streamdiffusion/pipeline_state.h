@@ -15,19 +15,10 @@ enum { ROW_START = 0, ROWS_MAX = 2 * SCHEDULER_MAX_STEPS };
 #define ROW_DENOISE(i) (1 + 2 * (i))
 #define ROW_RENOISE(i) (2 + 2 * (i)) /* towards step i + 1 */
 
-/* One text, ready for the UNet. */
-typedef struct text_state {
-    unet_text kv;  /* kept */
-    float *states; /* owned, host: what kv was made of */
-    int known;     /* states and kv hold a text */
-} text_state;
-
 struct pipeline {
-    const model *m; /* borrowed */
-    k_ctx *k;       /* owned */
-    prompts *prompts;
-    float *states; /* owned, host: the blend under way */
-    text_state wanted, unwanted;
+    const model *m;              /* borrowed */
+    k_ctx *k;                    /* owned */
+    conditioning *text;          /* owned: what the UNet attends to */
     k_tensor timestep, guidance; /* kept [1, 1, 1, 1]: what unet_time reads */
 
     /* In force. */

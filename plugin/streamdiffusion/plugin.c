@@ -5,6 +5,7 @@
  * changes; every field of schema.json is read here.
  */
 #include "pipeline.h"
+#include "plugin_text.h"
 
 #include "alloc.h"
 
@@ -18,8 +19,10 @@
 
 typedef struct instance {
     const scope_host *host; /* borrowed until fini */
+    const scope_live *live; /* borrowed from the host; NULL: frames are rendered, not watched */
     const model *model;     /* shared; released at fini */
     pipeline *pipeline;     /* owned */
+    styles *styles;         /* owned */
     uint64_t generation;    /* of the parameters in force */
     int set;                /* they are in force */
     char notice[192];       /* the last one logged */
@@ -33,20 +36,6 @@ static int is(const scope_kwargs *kw, const char *name, const char *value)
     return !strcmp(scope_str(kw, name), value);
 }
 
-static prompt_blend prompts_of(const scope_kwargs *kw)
-{
-    const scope_value *list = scope_get(kw, "prompts");
-    prompt_blend b = {.slerp = is(kw, "prompt_interpolation_method", "slerp")};
-    for (int i = 0; i < list->count && i < PROMPT_MAX; i++) {
-        const scope_value *one = &list->u.at[i];
-        const scope_kwargs fields = {.count = one->count, .at = one->u.at};
-        b.text[i] = scope_str(&fields, "text");
-        b.weight[i] = scope_num(&fields, "weight");
-        b.count++;
-    }
-    return b;
-}
-
 /* Strings stay the host's, until the call of the ABI returns. */
 static pipeline_settings settings_of(const scope_kwargs *kw)
 {
@@ -56,8 +45,6 @@ static pipeline_settings settings_of(const scope_kwargs *kw)
         .fit = is(kw, "fit", "stretch") ? FIT_STRETCH : FIT_CROP,
         .from_text = is(kw, "input_mode", "text"),
         .use_taesd = scope_int(kw, "use_taesd") != 0,
-        .prompt = prompts_of(kw),
-        .negative_prompt = scope_str(kw, "negative_prompt"),
         .seed = (uint64_t)scope_int(kw, "seed"),
         .guidance_scale = scope_num(kw, "guidance_scale"),
         .steps = (int)scope_int(kw, "num_inference_steps"),
@@ -127,9 +114,9 @@ static int process(void *self, const scope_kwargs *kw, const scope_video *from, 
     if (!in->set || kw->generation != in->generation) {
         pipeline_settings s = settings_of(kw);
         in->set = 0;
-        if (pipeline_set(in->pipeline, &s, err))
+        s.live = in->live && in->live->now(in->host);
+        if (plugin_text(&s, kw, in->styles, err) || pipeline_set(in->pipeline, &s, err))
             return err->status;
-        tell(in);
         in->generation = kw->generation;
     }
     *to = (scope_video){.t = 1,
@@ -143,6 +130,7 @@ static int process(void *self, const scope_kwargs *kw, const scope_video *from, 
         return status;
     k_image output = image_of(to), input = from ? image_of(from) : (k_image){0};
     in->set = !pipeline_frame(in->pipeline, from ? &input : NULL, &output, err);
+    tell(in); /* after the frame: a text may have come into force with it */
     return in->set ? SCOPE_OK : err->status;
 }
 
@@ -159,6 +147,7 @@ static void fini(void *self)
 {
     instance *in = self;
     pipeline_close(in->pipeline);
+    styles_close(in->styles);
     model_release(in->model);
     free(in);
 }
@@ -171,7 +160,11 @@ static int open_all(instance *in, const scope_kwargs *kw, scope_error *err)
                                    .device = scope_str(kw, "device"),
                                    .memory =
                                        is(kw, "memory", "low") ? K_MEMORY_LOW : K_MEMORY_NORMAL};
-    const pipeline_settings s = settings_of(kw);
+    pipeline_settings s = settings_of(kw);
+    in->styles = styles_open(scope_str(kw, "styles_path"), err);
+    if (!in->styles || plugin_text(&s, kw, in->styles, err))
+        return -1;
+    s.live = in->live && in->live->now(in->host);
     in->model = model_acquire(in->host, &options, err);
     if (!in->model)
         return -1;
@@ -191,6 +184,7 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
     if (!in)
         return scope_fail(err, SCOPE_ENOMEM, "Out of memory while opening the plugin.");
     in->host = host;
+    in->live = host->extension(host, SCOPE_LIVE);
     if (open_all(in, kw, err)) {
         fini(in);
         return err->status;
