@@ -38,6 +38,8 @@ SD_OBJ      := $(call obj,$(call src,plugin/streamdiffusion))
 EXAMPLES    := $(patsubst examples/%,%,$(wildcard examples/*/*.c))
 EXAMPLE_SO  := $(foreach e,$(EXAMPLES),$(BUILD)/plugins/$(notdir $(basename $(e))).so)
 PLUGIN_SO   := $(BUILD)/plugins/streamdiffusion.so
+PRESETS     := $(patsubst plugin/%,$(BUILD)/plugins/%,$(wildcard plugin/streamdiffusion/presets/*.json))
+PRESETS     := $(subst /streamdiffusion/presets/,/presets/streamdiffusion/,$(PRESETS))
 
 LIB = $(BUILD)/lib/lib$(1).a
 LINK_schema          = $(call LIB,schema) $(call pkg,--libs,$(PKGS_SCHEMA)) -lm
@@ -64,7 +66,7 @@ build: $(BUILD)/deps.ok ## the host, the plugins and the examples
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 
 .PHONY: all
-all: $(BUILD)/scope $(PLUGIN_SO) $(EXAMPLE_SO)
+all: $(BUILD)/scope $(PLUGIN_SO) $(EXAMPLE_SO) $(PRESETS)
 	@echo "CUDA: this version has the CPU backend alone"
 
 $(BUILD)/scope: $(BUILD)/obj/host/main.o $(call LIB,host) $(call LIB,schema)
@@ -76,6 +78,9 @@ $(PLUGIN_SO): $(call LIB,streamdiffusion) $(call LIB,kernels)
 	@echo "  LINK  $@"
 	@$(CC) $(SAN) -shared -fopenmp -Wl,--no-undefined -Wl,--whole-archive $(call LIB,streamdiffusion) \
 	  -Wl,--no-whole-archive -Wl,-Bsymbolic -o $@ $(LINK_streamdiffusion)
+
+$(BUILD)/plugins/presets/streamdiffusion/%.json: plugin/streamdiffusion/presets/%.json
+	@mkdir -p $(@D) && cp $< $@
 
 # Examples see nothing but the public headers, as a plugin author does.
 define example_rule
@@ -116,8 +121,9 @@ $(BUILD)/gen/%.json.h: .ci/embed
 	@mkdir -p $(@D) && .ci/embed $(filter %.json,$^) >$@
 $(BUILD)/gen/base.json.h: schema/base.json
 $(BUILD)/gen/schema.json.h: plugin/streamdiffusion/schema.json
+$(BUILD)/gen/styles.json.h: plugin/streamdiffusion/styles.json
 $(SCHEMA_OBJ): $(BUILD)/gen/base.json.h
-$(SD_OBJ): $(BUILD)/gen/schema.json.h
+$(SD_OBJ): $(BUILD)/gen/schema.json.h $(BUILD)/gen/styles.json.h
 
 # ---- tests: tests/unit/LAYER/test_x.c links the library of its layer ------------------------------
 CHECK_LIBS = $(call pkg,--libs,check)
@@ -199,9 +205,10 @@ fmt: ## format the sources
 fmt-check: ## fail when a source is not formatted
 	@clang-format --dry-run -Werror $(FORMATTED)
 
-install: build ## into PREFIX (/usr/local): bin/scope, lib/scope/*.so, include/*.h
+install: build ## into PREFIX (/usr/local): bin/scope, lib/scope/*.so and presets, include/*.h
 	install -D -m 755 $(BUILD)/scope $(DESTDIR)$(PREFIX)/bin/scope
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib/scope $(BUILD)/plugins/streamdiffusion.so
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/scope/presets/streamdiffusion plugin/streamdiffusion/presets/*.json
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include plugin/scope_abi.h plugin/scope_plugin.h
 
 clean: ## remove what was built

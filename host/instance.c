@@ -129,10 +129,17 @@ static int host_cancelled(const scope_host *host)
     return in->sink.cancelled ? in->sink.cancelled(in->sink.ctx) : 0;
 }
 
+static int32_t host_live(const scope_host *host)
+{
+    const instance *in = host->ctx;
+    return in->sink.live;
+}
+
 static const void *host_extension(const scope_host *host, const char *id)
 {
-    (void)host, (void)id; /* this host has none yet; the answer to every id is "no" */
-    return NULL;
+    static const scope_live live = {host_live};
+    (void)host;
+    return strcmp(id, SCOPE_LIVE) ? NULL : &live;
 }
 
 /* ---- loading ----------------------------------------------------------------------------------

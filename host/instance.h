@@ -18,6 +18,7 @@ typedef struct instance_sink {
     void (*log)(void *ctx, int level, const char *plugin_id, const char *line);
     void (*progress)(void *ctx, double done, const char *phase);
     int (*cancelled)(void *ctx);
+    bool live; /* the frames are watched as they are made: plugins are told by SCOPE_LIVE */
 } instance_sink;
 
 /* Load library `path`, find plugin `id` (NULL: the only one) and call init with `values` (a

@@ -273,7 +273,8 @@ static void start_progress(run *r)
 
 static int open_chain(run *r, scope_error *err)
 {
-    const instance_sink said = {r, on_log, on_load, cancelled};
+    bool live = r->opt.live || (r->source && source_about(r->source)->live);
+    const instance_sink said = {r, on_log, on_load, cancelled, live};
     r->chain = chain_open(&r->opt.plugins, r->opt.fit, r->pool, &said, err);
     if (!r->chain)
         return SCOPE_EIO;

@@ -5,6 +5,7 @@
 #include "command.h"
 #include "error.h"
 #include "media/pictures.h"
+#include "presets.h"
 
 #include <glib.h>
 #include <gst/gst.h>
@@ -32,17 +33,18 @@ static const char epilogue[] =
 /* What GLib's parser fills in. */
 typedef struct raw {
     char **plugins, **params;
-    char *output, *fps, *size, *fit, *frames, *seed, *params_file, *keyframes, *dir, *sheet;
+    char *output, *fps, *size, *fit, *frames, *seed, *params_file, *keyframes, *dir, *sheet,
+        *preset, *save;
     gdouble start;
-    gboolean json, quiet, overwrite, help;
+    gboolean json, quiet, overwrite, live, help;
 } raw;
 
 static void raw_free(raw *r)
 {
     g_strfreev(r->plugins);
     g_strfreev(r->params);
-    char *const texts[] = {r->output, r->fps,         r->size,      r->fit, r->frames,
-                           r->seed,   r->params_file, r->keyframes, r->dir, r->sheet};
+    char *const texts[] = {r->output,      r->fps,       r->size, r->fit,   r->frames, r->seed,
+                           r->params_file, r->keyframes, r->dir,  r->sheet, r->preset, r->save};
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
         g_free(texts[i]);
 }
@@ -152,12 +154,15 @@ static int parse_numbers(run_options *o, const raw *r, scope_error *err)
     return 0;
 }
 
-/* From the general to the particular: file, --seed, --param, flags; --size fills what is left. */
+/* From the general to the particular: preset, file, --seed, --param, flags; --size fills what is
+ * left. */
 static int parse_params(run_options *o, const raw *r, int argc, char **argv,
                         const char *const *known, scope_error *err)
 {
     int status = 0;
-    if (r->params_file)
+    if (r->preset)
+        status = presets_apply(&o->plugins, r->preset, err);
+    if (!status && r->params_file)
         status = run_params_file(&o->plugins, r->params_file, err);
     if (!status && r->seed) {
         char *end;
@@ -188,6 +193,8 @@ static int parse_rest(run_options *o, raw *r, int argc, char **argv, const char 
     int status = parse_numbers(o, r, err);
     if (!status)
         status = parse_params(o, r, argc, argv, known, err);
+    if (!status && r->save)
+        status = presets_save(&o->plugins, r->save, r->overwrite, err);
     if (status)
         return status;
     if (!o->input && !o->plugins.count)
@@ -196,6 +203,7 @@ static int parse_rest(run_options *o, raw *r, int argc, char **argv, const char 
     o->json = r->json;
     o->quiet = r->quiet;
     o->overwrite = r->overwrite;
+    o->live = r->live;
     o->output = r->output ? g_strdup(r->output) : run_output_name(o->input, &o->plugins);
     o->sheet = g_strdup(r->sheet);
     o->keyframes = g_strdup(r->keyframes);
@@ -222,11 +230,19 @@ bool run_options_parse(run_options *o, int argc, char **argv, int *code)
         {"param", 'P', 0, G_OPTION_ARG_STRING_ARRAY, &r.params, "Set a parameter", "NAME=VALUE"},
         {"params", 0, 0, G_OPTION_ARG_FILENAME, &r.params_file,
          "Parameters, {\"name\": value} or {\"plugin\": {\"name\": value}}", "FILE"},
+        {"preset", 0, 0, G_OPTION_ARG_STRING, &r.preset,
+         "Parameters that come with the plugin, by name; all others go before it", "NAME"},
+        {"save-params", 0, 0, G_OPTION_ARG_FILENAME, &r.save,
+         "Write all parameters, for --params, then run", "FILE"},
         {"keyframes", 0, 0, G_OPTION_ARG_FILENAME, &r.keyframes, "Parameters over time", "FILE"},
         {"sheet", 0, 0, G_OPTION_ARG_FILENAME, &r.sheet,
          "Also draw a contact sheet, frames below their sources", "PNG"},
         {"plugin-dir", 0, 0, G_OPTION_ARG_FILENAME, &r.dir, "Look for plugins here first", "DIR"},
         {"overwrite", 'y', 0, G_OPTION_ARG_NONE, &r.overwrite, "Replace the output if it exists",
+         NULL},
+        {"live", 0, 0, G_OPTION_ARG_NONE, &r.live,
+         "Somebody watches: a slow change may come late, but holds no frame up (always so for "
+         "cameras and streams)",
          NULL},
         {"json", 0, 0, G_OPTION_ARG_NONE, &r.json,
          "Progress as JSON lines on stdout (stderr when the output is '-')", NULL},

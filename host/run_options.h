@@ -15,7 +15,7 @@ typedef struct run_options {
     enum media_fit fit;
     double start;
     int64_t frames; /* -1 when not given */
-    bool json, quiet, overwrite;
+    bool json, quiet, overwrite, live;
 } run_options;
 
 /* True to go on; else *code is what to exit with (help was printed, or the fault told). */

@@ -186,8 +186,7 @@ json_t *run_read_json(const char *path, scope_error *err)
     return root;
 }
 
-/* Merge a complete check of `more` into the values of a link. */
-static int merge(run_link *l, const json_t *more, scope_error *err)
+int run_merge(run_link *l, const json_t *more, scope_error *err)
 {
     schema_error cause;
     json_t *all = schema_complete(l->schema, more, &cause);
@@ -202,14 +201,14 @@ static int set_json(run_plugins *p, const char *address, json_t *value, scope_er
 {
     for (int i = 0; i < p->count && json_is_object(value); i++) {
         if (is_called(&p->link[i], address, strlen(address)))
-            return merge(&p->link[i], value, err);
+            return run_merge(&p->link[i], value, err);
     }
     keyframes_target to;
     int status = run_resolve(p, address, &to, err);
     if (status)
         return status;
     json_t *one = json_pack("{s:O}", to.field->name, value);
-    status = merge(&p->link[to.link], one, err);
+    status = run_merge(&p->link[to.link], one, err);
     json_decref(one);
     return status;
 }
@@ -247,7 +246,7 @@ static int set_everywhere(run_plugins *p, const char *name, int type, json_t *va
             continue;
         count++;
         if (!keep || !json_object_get(l->values, name))
-            status = merge(l, one, err);
+            status = run_merge(l, one, err);
     }
     json_decref(one);
     return status ? status : count;

@@ -35,6 +35,8 @@ int run_target(const run_plugins *p, const char *address, keyframes_target *to, 
 /* The same as a keyframes_resolve; ctx is the run_plugins. */
 int run_resolve(void *ctx, const char *name, keyframes_target *to, scope_error *err);
 
+/* Values for one plugin, {field: value}, checked, over those it has. */
+int run_merge(run_link *l, const json_t *more, scope_error *err);
 /* Set one parameter from text. */
 int run_param(run_plugins *p, const char *address, const char *text, scope_error *err);
 /* "name=value". */

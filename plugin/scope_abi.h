@@ -180,6 +180,17 @@ typedef struct scope_latency {
     int32_t (*frames)(void *self);
 } scope_latency;
 
+/* Host extension SCOPE_LIVE: is somebody watching the frames as they are made? Then a plugin may
+ * let a slow change of parameters (a text to be encoded) take effect some frames late rather than
+ * hold a frame up. Where the host has no such extension, or the answer is 0, every frame shows
+ * exactly the parameters that it is given: the same run makes the same frames. */
+#define SCOPE_LIVE "scope.live/1"
+
+typedef struct scope_live {
+    /* 1 live, 0 not; may change from one frame to the next. [load] or [frame] */
+    int32_t (*now)(const scope_host *host);
+} scope_live;
+
 #ifdef __cplusplus
 }
 #endif

@@ -2,7 +2,6 @@
 #include "blend.h"
 
 #include <math.h>
-#include <stddef.h>
 #include <string.h>
 
 static double dot(const float *a, const float *b, size_t n)
@@ -37,6 +36,7 @@ static void lerp(float *out, const float *a, const float *b, double t, size_t n)
         out[i] = (float)((1 - t) * a[i] + t * b[i]);
 }
 
+/* out may be a. */
 static void slerp(float *out, const float *a, const float *b, double t, size_t n)
 {
     double length = sqrt(dot(a, a, n)) * sqrt(dot(b, b, n));
@@ -51,16 +51,19 @@ static void slerp(float *out, const float *a, const float *b, double t, size_t n
         out[i] = (float)(wa * a[i] + wb * b[i]);
 }
 
+/* Floats [from, from + n) of all. */
 static void linear(float *out, const float *const *embedding, const double *weight, int count,
-                   size_t n)
+                   size_t from, size_t n)
 {
     double norm = 0;
+    out += from;
     memset(out, 0, n * sizeof *out);
     for (int j = 0; j < count; j++) {
+        const float *e = embedding[j] + from;
         double w = share(weight, count, j);
-        norm += w * sqrt(dot(embedding[j], embedding[j], n));
+        norm += w * sqrt(dot(e, e, n));
         for (size_t i = 0; i < n; i++)
-            out[i] += (float)(w * embedding[j][i]);
+            out[i] += (float)(w * e[i]);
     }
     double length = sqrt(dot(out, out, n));
     if (length > 0) { /* opposite embeddings cancel to nothing: there is no direction to keep */
@@ -69,17 +72,80 @@ static void linear(float *out, const float *const *embedding, const double *weig
     }
 }
 
-void blend_embeddings(float *out, const float *const *embedding, const double *weight, int count,
-                      int tokens, int width, int method)
+/* out, the blend of the first j, takes in e as a share t of what is then there. */
+static void take_in(float *out, const float *e, double t, blend_shape shape)
 {
-    size_t n = (size_t)tokens * (size_t)width, w = (size_t)width;
-    if (count == 1) {
-        memcpy(out, embedding[0], n * sizeof *out);
-    } else if (method == BLEND_SLERP && count == 2) {
-        double t = share(weight, 2, 1);
-        for (size_t i = 0; i < n; i += w)
-            slerp(out + i, embedding[0] + i, embedding[1] + i, t, w);
-    } else {
-        linear(out, embedding, weight, count, n);
+    size_t rows = (size_t)shape.tokens * (size_t)shape.width, w = (size_t)shape.width;
+    if (t <= 0)
+        return;
+    for (size_t i = 0; i < rows; i += w)
+        slerp(out + i, out + i, e + i, t, w);
+    if (shape.tail)
+        slerp(out + rows, out + rows, e + rows, t, (size_t)shape.tail);
+}
+
+void blend_embeddings(float *out, const float *const *embedding, const double *weight, int count,
+                      blend_shape shape, int method)
+{
+    size_t rows = (size_t)shape.tokens * (size_t)shape.width;
+    if (count > 1 && method == BLEND_LINEAR) {
+        linear(out, embedding, weight, count, 0, rows);
+        if (shape.tail)
+            linear(out, embedding, weight, count, rows, (size_t)shape.tail);
+        return;
     }
+    memcpy(out, embedding[0], blend_size(shape) * sizeof *out);
+    double sum = share(weight, count, 0);
+    for (int j = 1; j < count; j++) {
+        double w = share(weight, count, j);
+        sum += w;
+        take_in(out, embedding[j], sum > 0 ? w / sum : 0, shape);
+    }
+}
+
+double blend_weight(const double *weight, int count)
+{
+    double sum = 0;
+    for (int j = 0; j < count; j++)
+        sum += usable(weight[j]);
+    return sum;
+}
+
+void blend_scale(float *e, double by, blend_shape shape)
+{
+    for (size_t i = 0; i < blend_size(shape); i++)
+        e[i] = (float)(e[i] * by);
+}
+
+void blend_emphasise(float *e, const float *empty, const float *weight, blend_shape shape)
+{
+    for (int t = 0; t < shape.tokens; t++) {
+        size_t at = (size_t)t * (size_t)shape.width;
+        for (size_t i = at; weight[t] != 1 && i < at + (size_t)shape.width; i++)
+            e[i] = (float)(empty[i] + (double)weight[t] * ((double)e[i] - empty[i]));
+    }
+}
+
+/* One row of n. */
+static void away(float *e, const float *negative, const float *empty, double scale, size_t n)
+{
+    double before = sqrt(dot(e, e, n)), squares = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = e[i] - scale * ((double)negative[i] - empty[i]);
+        squares += d * d;
+    }
+    for (size_t i = 0; squares > 0 && i < n; i++) {
+        double d = e[i] - scale * ((double)negative[i] - empty[i]);
+        e[i] = (float)(d * (before / sqrt(squares)));
+    }
+}
+
+void blend_away(float *e, const float *negative, const float *empty, double scale,
+                blend_shape shape)
+{
+    size_t rows = (size_t)shape.tokens * (size_t)shape.width, w = (size_t)shape.width;
+    for (size_t i = 0; i < rows; i += w)
+        away(e + i, negative + i, empty + i, scale, w);
+    if (shape.tail)
+        away(e + rows, negative + rows, empty + rows, scale, (size_t)shape.tail);
 }

@@ -119,7 +119,11 @@ int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_err
     k_ctx *k = p->k;
     if (check_input(p, in, out, err))
         return err->status;
+    double before = pipeline_now_ms();
+    int changed = conditioning_advance(p->text);
     double t0 = pipeline_now_ms();
+    if (changed)
+        p->ms[STAGE_TEXT] = t0 - before;
     k_release(k, 0);
     pipeline_refresh_noise(p);
     k_tensor d = latent_temp(p, stream_rows(&p->stream.plan));
@@ -158,9 +162,7 @@ void pipeline_reset(pipeline *p)
 static void plan_text(pipeline *p)
 {
     k_ctx *k = p->k;
-    prompts_plan(p->prompts);
-    k_tensor states = k_temp(k, K_F32, 1, 1, TOKENIZER_LENGTH, clip_width(p->m->text));
-    unet_text_set(k, p->m->unet, &p->wanted.kv, states);
+    conditioning_plan(p->text);
     unet_time(k, p->m->unet, net_image(p->time, 0), p->timestep, p->guidance, NULL);
 }
 
@@ -174,8 +176,8 @@ static void drop_pages(void *m)
 static void plan_unet(pipeline *p)
 {
     k_tensor x = latent_temp(p, 1), y = latent_temp(p, 1);
-    unet_plan(p->k, p->m->unet, y, x, net_image(p->time, 0), &p->wanted.kv, drop_pages,
-              (void *)(uintptr_t)p->m);
+    unet_plan(p->k, p->m->unet, y, x, net_image(p->time, 0), conditioning_wanted(p->text),
+              drop_pages, (void *)(uintptr_t)p->m);
     k_release(p->k, 0);
     stream_plan_passes(p, latent_temp(p, p->rows));
 }
@@ -231,19 +233,6 @@ int pipeline_plan(pipeline *p, const scope_host *host, int width, int height, sc
 /* ---- life -------------------------------------------------------------------------------------
  */
 
-static int text_init(pipeline *p, text_state *t)
-{
-    t->states = sd_malloc(prompts_size(p->prompts) * sizeof *t->states);
-    unet_text_keep(p->k, p->m->unet, &t->kv, 1, TOKENIZER_LENGTH);
-    return t->states ? 0 : -1;
-}
-
-static void text_fini(pipeline *p, text_state *t)
-{
-    unet_text_drop(p->k, &t->kv);
-    free(t->states);
-}
-
 pipeline *pipeline_open(const model *m, scope_error *err)
 {
     char why[K_WHY] = "";
@@ -257,16 +246,15 @@ pipeline *pipeline_open(const model *m, scope_error *err)
     if (!p->k)
         scope_fail(err, SCOPE_ENOMEM, "%.180s", why);
     else
-        p->prompts = prompts_open(p->k, m, err);
-    if (!p->prompts) {
+        p->text = conditioning_open(p->k, m, err);
+    if (!p->text) {
         pipeline_close(p);
         return NULL;
     }
-    p->states = sd_malloc(prompts_size(p->prompts) * sizeof *p->states);
     p->timestep = k_keep(p->k, K_F32, 1, 1, 1, 1);
     if (unet_has_guidance(m->unet))
         p->guidance = k_keep(p->k, K_F32, 1, 1, 1, 1);
-    if (text_init(p, &p->wanted) || text_init(p, &p->unwanted) || !p->states || p->k->status) {
+    if (p->k->status) {
         scope_fail(err, SCOPE_ENOMEM, "Out of memory while opening the pipeline.");
         pipeline_close(p);
         return NULL;
@@ -279,16 +267,13 @@ void pipeline_close(pipeline *p)
     if (!p)
         return;
     if (p->k) {
-        text_fini(p, &p->wanted);
-        text_fini(p, &p->unwanted);
         stream_fini(p->k, &p->stream);
         k_tensor *kept[] = {&p->timestep, &p->guidance, &p->time};
         for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
             k_drop(p->k, kept[i]);
     }
-    prompts_close(p->prompts);
+    conditioning_close(p->text);
     k_close(p->k);
-    free(p->states);
     free(p);
 }
 
@@ -310,7 +295,8 @@ int pipeline_latency(const pipeline *p)
 
 const char *pipeline_notice(const pipeline *p)
 {
-    return p->notice;
+    const char *text = conditioning_notice(p->text);
+    return text[0] ? text : p->notice;
 }
 
 int pipeline_stages(const pipeline *p, scope_stage *stages, int max)
@@ -324,7 +310,7 @@ int pipeline_stages(const pipeline *p, scope_stage *stages, int max)
 pipeline_counts pipeline_count(const pipeline *p)
 {
     pipeline_counts c = p->counts;
-    c.texts = prompts_encoded(p->prompts);
+    c.texts = conditioning_encoded(p->text);
     return c;
 }
 

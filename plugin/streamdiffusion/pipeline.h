@@ -15,10 +15,10 @@
 #ifndef SD_PIPELINE_H
 #define SD_PIPELINE_H
 
+#include "conditioning.h"
 #include "guidance.h"
 #include "model.h"
 #include "noise.h"
-#include "prompt.h"
 
 typedef struct pipeline pipeline;
 
@@ -31,6 +31,9 @@ typedef struct pipeline_settings {
     int use_taesd;
     prompt_blend prompt;
     const char *negative_prompt;
+    double negative_scale; /* of the negative prompt where guidance does not use it; 0: off */
+    conditioning_transition transition;
+    int live; /* texts may take effect late rather than hold up a frame */
     uint64_t seed;
     noise_seeds seeds;     /* count 0: `seed` alone */
     int noise_refresh;     /* frames after which the noise is drawn anew; 0: never */

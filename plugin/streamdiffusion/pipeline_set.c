@@ -19,35 +19,19 @@ static void resize(pipeline *p, const stream_plan *to)
     stream_resize(p->k, &p->stream, to);
 }
 
-/* Keys and values of a blend, if it is another than the one they hold. */
-static int set_text(pipeline *p, text_state *t, const prompt_blend *b, scope_error *err)
-{
-    k_ctx *k = p->k;
-    size_t size = prompts_size(p->prompts);
-    if (prompts_encode(p->prompts, b, p->states, err))
-        return -1;
-    if (prompts_notice(p->prompts)[0])
-        snprintf(p->notice, sizeof p->notice, "%s", prompts_notice(p->prompts));
-    if (t->known && !memcmp(t->states, p->states, size * sizeof *p->states))
-        return 0;
-    k_tensor states = k_temp(k, K_F32, 1, 1, TOKENIZER_LENGTH, clip_width(p->m->text));
-    k_put(k, states, p->states);
-    unet_text_set(k, p->m->unet, &t->kv, states);
-    k_release(k, 0);
-    memcpy(t->states, p->states, size * sizeof *p->states);
-    t->known = !k->status;
-    return 0;
-}
-
 static int set_texts(pipeline *p, const pipeline_settings *s, scope_error *err)
 {
     double t0 = pipeline_now_ms();
-    long before = prompts_encoded(p->prompts);
-    const prompt_blend unwanted = {.count = 1, .text = {s->negative_prompt}, .weight = {1}};
-    if (set_text(p, &p->wanted, &s->prompt, err) ||
-        (p->guided && set_text(p, &p->unwanted, &unwanted, err)))
+    long before = conditioning_encoded(p->text);
+    const conditioning_settings texts = {.prompt = s->prompt,
+                                         .negative = s->negative_prompt,
+                                         .negative_scale = s->negative_scale,
+                                         .guided = p->guided,
+                                         .live = s->live,
+                                         .transition = s->transition};
+    if (conditioning_set(p->text, &texts, err))
         return -1;
-    if (prompts_encoded(p->prompts) != before)
+    if (conditioning_encoded(p->text) != before)
         p->ms[STAGE_TEXT] = pipeline_now_ms() - t0;
     return 0;
 }
@@ -208,6 +192,7 @@ static void forget(pipeline *p)
     if (!p->k->status)
         return;
     p->timed = p->stream.noise.drawn = p->stream.filled = 0;
+    conditioning_forget(p->text);
     p->width = p->height = 0;
     p->k->status = 0;
 }
@@ -218,8 +203,8 @@ static int go_back(pipeline *p)
     scope_error ignored;
     stream_plan to;
     forget(p);
-    return p->good.width && p->wanted.known && !choose(p, &p->good, &to, &ignored) &&
-           (p->unwanted.known || !needs_unwanted(&to)) &&
+    return p->good.width && !choose(p, &p->good, &to, &ignored) &&
+           conditioning_known(p->text, needs_unwanted(&to)) &&
            !put_in_force(p, NULL, &p->good, &to, 0, &ignored);
 }
 

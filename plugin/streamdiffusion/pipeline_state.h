@@ -11,19 +11,10 @@ enum stage { STAGE_TEXT, STAGE_ENCODE, STAGE_UNET, STAGE_DECODE, STAGE_FRAME, ST
 
 enum { INPUT_MAX = 8192 }; /* pixels of an input's longer side */
 
-/* One text, ready for the UNet. */
-typedef struct text_state {
-    unet_text kv;  /* kept */
-    float *states; /* owned, host: what kv was made of */
-    int known;     /* states and kv hold a text */
-} text_state;
-
 struct pipeline {
-    const model *m; /* borrowed */
-    k_ctx *k;       /* owned */
-    prompts *prompts;
-    float *states; /* owned, host: the blend under way */
-    text_state wanted, unwanted;
+    const model *m;              /* borrowed */
+    k_ctx *k;                    /* owned */
+    conditioning *text;          /* owned: what the UNet attends to */
     k_tensor timestep, guidance; /* kept [1, 1, 1, 1]: what unet_time reads */
 
     /* In force. */

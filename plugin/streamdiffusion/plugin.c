@@ -5,6 +5,7 @@
  * changes; every field of schema.json is read here.
  */
 #include "pipeline.h"
+#include "plugin_text.h"
 
 #include "alloc.h"
 
@@ -18,11 +19,13 @@
 
 typedef struct instance {
     const scope_host *host; /* borrowed until fini */
+    const scope_live *live; /* borrowed from the host; NULL: frames are rendered, not watched */
     const model *model;     /* shared; released at fini */
     pipeline *pipeline;     /* owned */
     uint64_t generation;    /* of the parameters that were last asked for */
     int set;                /* they are in force, or were refused: what was before them is */
     int passing;            /* the last call passed its input through */
+    styles *styles;         /* owned */
     char notice[192];       /* the last one logged */
 } instance;
 
@@ -32,20 +35,6 @@ typedef struct instance {
 static int is(const scope_kwargs *kw, const char *name, const char *value)
 {
     return !strcmp(scope_str(kw, name), value);
-}
-
-static prompt_blend prompts_of(const scope_kwargs *kw)
-{
-    const scope_value *list = scope_get(kw, "prompts");
-    prompt_blend b = {.slerp = is(kw, "prompt_interpolation_method", "slerp")};
-    for (int i = 0; i < list->count && i < PROMPT_MAX; i++) {
-        const scope_value *one = &list->u.at[i];
-        const scope_kwargs fields = {.count = one->count, .at = one->u.at};
-        b.text[i] = scope_str(&fields, "text");
-        b.weight[i] = scope_num(&fields, "weight");
-        b.count++;
-    }
-    return b;
 }
 
 static noise_seeds seeds_of(const scope_kwargs *kw)
@@ -93,8 +82,6 @@ static pipeline_settings settings_of(const scope_kwargs *kw)
         .fit = is(kw, "fit", "stretch") ? FIT_STRETCH : FIT_CROP,
         .from_text = is(kw, "input_mode", "text"),
         .use_taesd = scope_int(kw, "use_taesd") != 0,
-        .prompt = prompts_of(kw),
-        .negative_prompt = scope_str(kw, "negative_prompt"),
         .seed = (uint64_t)scope_int(kw, "seed"),
         .seeds = seeds_of(kw),
         .noise_refresh = (int)scope_int(kw, "noise_refresh"),
@@ -165,13 +152,11 @@ static int pass_through(instance *in, const scope_video *from, scope_video *to, 
 static int apply(instance *in, const scope_kwargs *kw, scope_error *err)
 {
     pipeline_settings s = settings_of(kw);
-    int failed = pipeline_set(in->pipeline, &s, err);
+    s.live = in->live && in->live->now(in->host);
+    int failed = plugin_text(&s, kw, in->styles, err) || pipeline_set(in->pipeline, &s, err);
     in->generation = kw->generation;
     in->set = pipeline_ready(in->pipeline);
-    if (failed)
-        return err->status;
-    tell(in);
-    return SCOPE_OK;
+    return failed ? err->status : SCOPE_OK;
 }
 
 static int process(void *self, const scope_kwargs *kw, const scope_video *from, scope_video *to,
@@ -200,6 +185,7 @@ static int process(void *self, const scope_kwargs *kw, const scope_video *from, 
     k_image output = image_of(to), input = from ? image_of(from) : (k_image){0};
     status = pipeline_frame(in->pipeline, from ? &input : NULL, &output, err);
     in->set = pipeline_ready(in->pipeline);
+    tell(in); /* after the frame: a text may have come into force with it */
     return status ? err->status : SCOPE_OK;
 }
 
@@ -228,6 +214,7 @@ static void fini(void *self)
 {
     instance *in = self;
     pipeline_close(in->pipeline);
+    styles_close(in->styles);
     model_release(in->model);
     free(in);
 }
@@ -240,7 +227,11 @@ static int open_all(instance *in, const scope_kwargs *kw, scope_error *err)
                                    .device = scope_str(kw, "device"),
                                    .memory =
                                        is(kw, "memory", "low") ? K_MEMORY_LOW : K_MEMORY_NORMAL};
-    const pipeline_settings s = settings_of(kw);
+    pipeline_settings s = settings_of(kw);
+    in->styles = styles_open(scope_str(kw, "styles_path"), err);
+    if (!in->styles || plugin_text(&s, kw, in->styles, err))
+        return -1;
+    s.live = in->live && in->live->now(in->host);
     in->model = model_acquire(in->host, &options, err);
     if (!in->model)
         return -1;
@@ -260,6 +251,7 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
     if (!in)
         return scope_fail(err, SCOPE_ENOMEM, "Out of memory while opening the plugin.");
     in->host = host;
+    in->live = host->extension(host, SCOPE_LIVE);
     if (open_all(in, kw, err)) {
         fini(in);
         return err->status;

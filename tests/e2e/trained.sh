@@ -112,7 +112,7 @@ tail -c +$(($(sed 1q film.y4m | wc -c) + at * (6 + bytes) + 7)) film.y4m | head 
 # From text alone.
 printf '%s\n' "${looks[@]}" | jq -nR '{prompts: [[inputs] | to_entries[] |
     ["\(.key)f", "\(.value) of a flower", "hold"]]}' >keys.json
-restyle --input-mode text --frames ${#looks[@]} --num-inference-steps 4 --keyframes keys.json \
+restyle --input-mode text --frames ${#looks[@]} --num-inference-steps 4 --use-denoising-batch false --keyframes keys.json \
     -o text.y4m || fail "scope run --input-mode text failed"
 "$judge_looks" "$golden/classifier" text.y4m >judged || fail "judge_looks failed"
 n=$(paste <(jq -r .look judged) <(printf '%s\n' "${looks[@]}") | awk -F'\t' '$1 == $2' | wc -l)

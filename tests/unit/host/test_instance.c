@@ -35,7 +35,7 @@ static void teardown(void)
 
 static instance *open_plugin(const char *fault, json_t *values, scope_error *err)
 {
-    const instance_sink sink = {NULL, on_log, on_progress, NULL};
+    const instance_sink sink = {.log = on_log, .progress = on_progress};
     instance *in = instance_open(faulty_path(fault), NULL, values, pool, &sink, err);
     json_decref(values);
     return in;
@@ -289,7 +289,7 @@ static int yes(void *ctx)
 START_TEST(cancelling)
 {
     scope_error err = {0};
-    const instance_sink sink = {NULL, on_log, NULL, yes};
+    const instance_sink sink = {.log = on_log, .cancelled = yes};
     instance_close(must_open("cancels", NULL)); /* nobody has cancelled */
     ck_assert_ptr_null(instance_open(faulty_path("cancels"), NULL, NULL, pool, &sink, &err));
     ck_assert_int_eq(err.status, SCOPE_ECANCEL);

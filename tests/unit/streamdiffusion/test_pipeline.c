@@ -189,6 +189,7 @@ START_TEST(every_setting_has_an_effect)
     CHANGED(s.use_taesd = 0);
     CHANGED(s.from_text = 1);
     CHANGED(s.index_count = 2, s.steps = 50, s.index[0] = 20, s.index[1] = 40);
+    CHANGED(s.negative_prompt = "rain", s.negative_scale = 1);
     base.guidance_scale = 3;
     frame(&base, a);
     CHANGED(s.negative_prompt = "rain");
@@ -454,6 +455,36 @@ START_TEST(a_warm_batch_allocates_nothing)
 }
 END_TEST
 
+/* Known texts, their weights, transitions: nothing is taken for a change either. */
+START_TEST(a_change_of_known_texts_allocates_nothing)
+{
+    static uint8_t in[3 * SIDE * SIDE], out[3 * SIDE * SIDE];
+    pipeline_settings s = usual();
+    draw(in, SIDE, SIDE);
+    k_image from = picture(in, SIDE, SIDE), to = picture(out, SIDE, SIDE);
+    for (int live = 0; live < 2; live++) {
+        int failures = 0;
+        s = usual();
+        s.live = live;
+        s.prompt = (prompt_blend){.count = 2, .text = {"(red)+", "blue"}, .weight = {1, 1}};
+        s.negative_prompt = "rain";
+        s.negative_scale = 1;
+        set(&s);
+        s.transition.steps = 3;
+        allocations = 0;
+        counting = 1;
+        for (int i = 0; i < 12; i++) {
+            s.prompt.slerp = i & 1;
+            s.prompt.weight[1] = i / 4;
+            failures += pipeline_set(p, &s, &err) || pipeline_frame(p, &from, &to, &err);
+        }
+        counting = 0;
+        ck_assert_int_eq(failures, 0);
+        ck_assert_int_eq(allocations, 0);
+    }
+}
+END_TEST
+
 START_TEST(low_memory_makes_the_same_frame)
 {
     pipeline_settings s = usual();
@@ -526,6 +557,7 @@ int main(void)
     tcase_add_test(t, bad_settings_name_their_field);
     tcase_add_test(t, a_warm_frame_allocates_nothing);
     tcase_add_test(t, a_warm_batch_allocates_nothing);
+    tcase_add_test(t, a_change_of_known_texts_allocates_nothing);
     tcase_add_test(t, low_memory_makes_the_same_frame);
     tcase_add_test(t, two_pipelines_on_one_model);
     tcase_add_test(t, stages_add_up);

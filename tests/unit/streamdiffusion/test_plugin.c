@@ -54,10 +54,19 @@ static int on_cancelled(const scope_host *h)
     return mine(h)->cancel_at && mine(h)->phases >= mine(h)->cancel_at;
 }
 
+static int live; /* what the host says of itself; -1: nothing */
+
+static int32_t on_live(const scope_host *h)
+{
+    (void)h;
+    return live;
+}
+
 static const void *on_extension(const scope_host *h, const char *id)
 {
-    (void)h, (void)id;
-    return NULL;
+    static const scope_live answer = {on_live};
+    (void)h;
+    return live < 0 || strcmp(id, SCOPE_LIVE) ? NULL : &answer;
 }
 
 static test_host host;
@@ -68,7 +77,13 @@ static test_host host;
 static scope_value prompt_fields[] = {{"text", SCOPE_STR, 0, {.s = "a cat"}},
                                       {"weight", SCOPE_NUM, 0, {.f = 1}}};
 static scope_value prompt_list[] = {{NULL, SCOPE_OBJ, 2, {.at = prompt_fields}}};
-static scope_value fields[32];
+static scope_value target_fields[] = {{"text", SCOPE_STR, 0, {.s = "a dog"}},
+                                      {"weight", SCOPE_NUM, 0, {.f = 1}}};
+static scope_value target_list[] = {{NULL, SCOPE_OBJ, 2, {.at = target_fields}}};
+static scope_value transition_fields[] = {{"num_steps", SCOPE_INT, 0, {.i = 0}},
+                                          {"method", SCOPE_STR, 0, {.s = "linear"}},
+                                          {"target_prompts", SCOPE_LIST, 0, {.at = target_list}}};
+static scope_value fields[64];
 static scope_kwargs kw;
 
 static scope_value *field(const char *name)
@@ -93,7 +108,15 @@ static void defaults(void)
         {"use_taesd", SCOPE_BOOL, 0, {.i = 1}},
         {"prompts", SCOPE_LIST, 1, {.at = prompt_list}},
         {"prompt_interpolation_method", SCOPE_STR, 0, {.s = "linear"}},
+        {"normalize_prompt_weights", SCOPE_BOOL, 0, {.i = 1}},
+        {"transition_steps", SCOPE_INT, 0, {.i = 0}},
+        {"transition_method", SCOPE_STR, 0, {.s = "linear"}},
+        {"transition_easing", SCOPE_STR, 0, {.s = "linear"}},
+        {"transition", SCOPE_OBJ, 3, {.at = transition_fields}},
         {"negative_prompt", SCOPE_STR, 0, {.s = ""}},
+        {"negative_prompt_scale", SCOPE_NUM, 0, {.f = 1}},
+        {"style", SCOPE_STR, 0, {.s = ""}},
+        {"styles_path", SCOPE_STR, 0, {.s = ""}},
         {"seed", SCOPE_INT, 0, {.i = 42}},
         {"seeds", SCOPE_LIST, 0, {.at = NULL}},
         {"seed_interpolation_method", SCOPE_STR, 0, {.s = "linear"}},
@@ -157,6 +180,7 @@ static int process(const scope_video *in)
 
 static void setup(void)
 {
+    live = -1;
     dir = tiny_folder();
     tiny_make(dir, (tiny_options){0});
     plugin = scope_entry.plugins[0];
@@ -395,6 +419,140 @@ START_TEST(notice_is_logged_once)
 }
 END_TEST
 
+/* The last row of the frame now. */
+static void shoot(unsigned char row[64 * 3])
+{
+    scope_video in = input(64, 64, 3);
+    ck_assert_msg(!process(&in), "%s", err.text);
+    memcpy(row, scope_row(&out, 0, 63), 64 * 3);
+}
+
+START_TEST(transitions)
+{
+    unsigned char cat[64 * 3], dog[64 * 3], row[64 * 3];
+    ck_assert_msg(!init(), "%s", err.text);
+    shoot(cat);
+    prompt_fields[0].u.s = "a dog";
+    kw.generation++;
+    shoot(dog);
+    ck_assert_int_ne(memcmp(cat, dog, sizeof cat), 0);
+    prompt_fields[0].u.s = "a cat";
+    kw.generation++;
+    shoot(row);
+    ck_assert_int_eq(memcmp(cat, row, sizeof cat), 0);
+
+    transition_fields[0].u.i = 3; /* to nothing */
+    kw.generation++;
+    scope_video in = input(64, 64, 3);
+    ck_assert_int_eq(process(&in), SCOPE_EINVAL);
+    ck_assert_str_eq(err.field, "transition");
+    ck_assert_ptr_nonnull(strstr(err.text, "target_prompts"));
+
+    transition_fields[2].count = 1; /* to the dog */
+    kw.generation++;
+    for (int i = 1; i <= 3; i++) {
+        shoot(row);
+        ck_assert_int_ne(memcmp(cat, row, sizeof row), 0);
+        ck_assert_int_eq(memcmp(dog, row, sizeof row) == 0, i == 3);
+    }
+    kw.generation++; /* the same again changes nothing */
+    shoot(row);
+    ck_assert_int_eq(memcmp(dog, row, sizeof row), 0);
+    transition_fields[0].u.i = transition_fields[2].count = 0; /* back to the prompts: a cut */
+    kw.generation++;
+    shoot(row);
+    ck_assert_int_eq(memcmp(cat, row, sizeof row), 0);
+    plugin->fini(self);
+}
+END_TEST
+
+START_TEST(each_text_field_has_an_effect)
+{
+    unsigned char before[64 * 3], row[64 * 3];
+    ck_assert_msg(!init(), "%s", err.text);
+    shoot(before);
+    field("negative_prompt")->u.s = "rain";
+    kw.generation++;
+    shoot(row);
+    ck_assert_int_ne(memcmp(before, row, sizeof row), 0);
+    field("negative_prompt_scale")->u.f = 0;
+    kw.generation++;
+    shoot(row);
+    ck_assert_int_eq(memcmp(before, row, sizeof row), 0);
+    prompt_fields[1].u.f = 0.2;
+    kw.generation++;
+    shoot(row);
+    ck_assert_int_eq(memcmp(before, row, sizeof row), 0);
+    field("normalize_prompt_weights")->u.i = 0;
+    kw.generation++;
+    shoot(row);
+    ck_assert_int_ne(memcmp(before, row, sizeof row), 0);
+    prompt_fields[1].u.f = 1;
+    field("style")->u.s = "ink";
+    kw.generation++;
+    shoot(row);
+    ck_assert_int_ne(memcmp(before, row, sizeof row), 0);
+    field("style")->u.s = "inks";
+    kw.generation++;
+    scope_video in = input(64, 64, 3);
+    ck_assert_int_eq(process(&in), SCOPE_EINVAL);
+    ck_assert_str_eq(err.field, "style");
+    plugin->fini(self);
+    field("styles_path")->u.s = "/nowhere.json";
+    ck_assert_int_eq(init(), SCOPE_EIO);
+    ck_assert_str_eq(err.field, "styles_path");
+}
+END_TEST
+
+/* A live host sees the old text until the new one is encoded, then the new one; the same frames
+ * come at once where the text is known, or where the host is not live. */
+START_TEST(live_frames_do_not_wait)
+{
+    unsigned char cat[64 * 3], dog[64 * 3], row[64 * 3];
+    live = 0;
+    ck_assert_msg(!init(), "%s", err.text);
+    shoot(cat);
+    prompt_fields[0].u.s = "a dog";
+    kw.generation++;
+    shoot(dog);
+    plugin->fini(self);
+    live = 1;
+    prompt_fields[0].u.s = "a cat";
+    ck_assert_msg(!init(), "%s", err.text);
+    shoot(row);
+    ck_assert_int_eq(memcmp(cat, row, sizeof row), 0); /* the first text is waited for */
+    prompt_fields[0].u.s = "a dog";
+    kw.generation++;
+    shoot(row);
+    ck_assert_int_eq(memcmp(cat, row, sizeof row), 0);
+    int frames = 0;
+    for (; memcmp(dog, row, sizeof row) && frames < 2000; frames++) {
+        usleep(10000);
+        shoot(row);
+        ck_assert(!memcmp(cat, row, sizeof row) || !memcmp(dog, row, sizeof row));
+    }
+    ck_assert_int_gt(frames, 0); /* 100 ms of rest first */
+    ck_assert_int_lt(frames, 2000);
+    prompt_fields[0].u.s = "a cat";
+    kw.generation++;
+    shoot(row);
+    ck_assert_int_eq(memcmp(cat, row, sizeof row), 0);
+    prompt_fields[0].u.s = "a bird";
+    kw.generation++;
+    shoot(row);
+    live = 0; /* not live any more: the frame waits */
+    kw.generation++;
+    shoot(row);
+    ck_assert_int_ne(memcmp(cat, row, sizeof row), 0);
+    prompt_fields[0].u.s = "a fish";
+    live = 1;
+    kw.generation++;
+    shoot(row);
+    plugin->fini(self); /* while one is under way */
+    prompt_fields[0].u.s = "a cat";
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("plugin");
@@ -412,6 +570,9 @@ int main(void)
     tcase_add_test(t, bad_frame_parameters_name_their_field);
     tcase_add_test(t, latency_is_told);
     tcase_add_test(t, notice_is_logged_once);
+    tcase_add_test(t, transitions);
+    tcase_add_test(t, each_text_field_has_an_effect);
+    tcase_add_test(t, live_frames_do_not_wait);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
