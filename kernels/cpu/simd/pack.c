@@ -36,6 +36,63 @@ void SIMD(widen)(float *to, const void *from, int dtype, int64_t n)
         memcpy(to, from, 4 * (size_t)n);
 }
 
+/* n < VL elements: through a whole vector of them. */
+INLINE void narrow_rest(void *to, vf v, int n, const int dtype)
+{
+    char rest[VL * 4];
+    vnarrow(rest, v, dtype);
+    memcpy(to, rest, (size_t)n * (dtype == K_F32 ? 4 : 2));
+}
+
+INLINE void narrow_as(char *to, const float *from, int64_t n, const int dtype)
+{
+    size_t size = dtype == K_F32 ? 4 : 2;
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL)
+        vnarrow(to + (size_t)i * size, vload(from + i), dtype);
+    if (i < n)
+        narrow_rest(to + (size_t)i * size, vload_n(from + i, (int)(n - i)), (int)(n - i), dtype);
+}
+
+void SIMD(narrow)(void *to, const float *from, int dtype, int64_t n)
+{
+    if (dtype == K_F16)
+        narrow_as(to, from, n, K_F16);
+    else if (dtype == K_BF16)
+        narrow_as(to, from, n, K_BF16);
+    else
+        memcpy(to, from, 4 * (size_t)n);
+}
+
+INLINE void merge_as(char *to, const char *from, int64_t stride, const float *c, int rows, int cols,
+                     const int dtype)
+{
+    size_t size = dtype == K_F32 ? 4 : 2;
+    for (int r = 0; r < rows;
+         r++, c += NR, to += (size_t)stride * size, from += (size_t)stride * size) {
+        int i = 0;
+        for (; i + VL <= cols; i += VL)
+            vnarrow(to + (size_t)i * size, vwiden(from + (size_t)i * size, dtype) + vload(c + i),
+                    dtype);
+        if (i < cols) {
+            char rest[VL * 4] = {0};
+            memcpy(rest, from + (size_t)i * size, (size_t)(cols - i) * size);
+            narrow_rest(to + (size_t)i * size, vwiden(rest, dtype) + vload(c + i), cols - i, dtype);
+        }
+    }
+}
+
+void SIMD(merge)(void *to, const void *from, int dtype, int64_t stride, const float *c, int rows,
+                 int cols)
+{
+    if (dtype == K_F16)
+        merge_as(to, from, stride, c, rows, cols, K_F16);
+    else if (dtype == K_BF16)
+        merge_as(to, from, stride, c, rows, cols, K_BF16);
+    else
+        merge_as(to, from, stride, c, rows, cols, K_F32);
+}
+
 void SIMD(pack)(float *to, int64_t step, const float *from, int n, float scale)
 {
     int i = 0;
