@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { ROWS = 4 }; /* micro-tiles of rows that are made together */
+
 /* What is added to a part. The plain changes of a part are one term: their ranks are stacked. */
 typedef struct term {
     int rank;         /* of all its changes together, padded */
@@ -168,7 +170,8 @@ static struct cpu_change *change_new(cpu_device *d, const k_weight *w, const k_d
     for (int p = 0; p < desc->parts && !failed; p++) {
         failed = part_fill(d, desc, list, count, p, c, line);
         c->part[p].file = w->change ? w->change->part[p].file : desc->weight[p].data;
-        if (failed || !c->part[p].terms || !cpu_stays(d, desc))
+        if (failed || !c->part[p].terms || !cpu_stays(d, desc) ||
+            (w->change && w->change->part[p].copy)) /* replace hands it on */
             continue;
         c->part[p].copy_bytes =
             (size_t)(desc->out / desc->parts) * (size_t)depth * k_size(desc->weight[0].dtype);
@@ -202,7 +205,7 @@ static size_t spare_floats(const cpu_device *d, const k_weight *w)
             magnitude |= t->magnitude != NULL;
         }
     size_t row = (size_t)cpu_panels(d, depth_of(&w->desc)) * nr;
-    return mr * (most + nr) + (magnitude ? 3 * mr * row : 0);
+    return mr * (ROWS * most + nr) + (magnitude ? 3 * mr * row : 0);
 }
 
 size_t cpu_change_spare(const cpu_device *d, const k_weight *w)
@@ -226,19 +229,24 @@ static void term_tile(const cpu_device *d, const term *t, const float *up, int r
                   0);
 }
 
-/* Up to mr rows of a part with plain changes alone. */
+/* Rows of a part with plain changes alone, up to ROWS micro-tiles: all of them for one panel of
+ * columns after the other, which stays in the first cache. */
 static void rows_plain(const cpu_device *d, const k_weight_desc *w, const term *t, const char *file,
                        int first, int rows, char *to, float *spare)
 {
-    int depth = depth_of(w), nr = d->simd->nr, dtype = w->weight[0].dtype;
+    int depth = depth_of(w), nr = d->simd->nr, mr = d->simd->mr, dtype = w->weight[0].dtype;
     size_t size = k_size(dtype);
-    float *sums = spare + (int64_t)d->simd->mr * t->rank;
-    pack_up(t, first, rows, spare);
-    for (int i = 0; i < depth; i += nr) {
-        term_tile(d, t, spare, rows, i / nr, sums);
-        d->simd->merge(to + (size_t)i * size, file + (size_t)i * size, dtype, depth, sums, rows,
-                       depth - i < nr ? depth - i : nr);
-    }
+    float *sums = spare + (int64_t)ROWS * mr * t->rank;
+    for (int r = 0; r < rows; r += mr)
+        pack_up(t, first + r, rows - r < mr ? rows - r : mr, spare + (int64_t)r * t->rank);
+    for (int i = 0; i < depth; i += nr)
+        for (int r = 0; r < rows; r += mr) {
+            int n = rows - r < mr ? rows - r : mr;
+            size_t at = ((size_t)r * (size_t)depth + (size_t)i) * size;
+            term_tile(d, t, spare + (int64_t)r * t->rank, n, i / nr, sums);
+            d->simd->merge(to + at, file + at, dtype, depth, sums, n,
+                           depth - i < nr ? depth - i : nr);
+        }
 }
 
 /* sum [rows][row] = file + t */
@@ -308,8 +316,8 @@ void cpu_change_rows(const cpu_device *d, const k_weight *w, int first, int coun
         const term *t = w->change->part[part].term;
         const char *file = (const char *)w->change->part[part].file + (size_t)in * bytes;
         n = each - in < first + count - row ? each - in : first + count - row;
-        if (terms && n > d->simd->mr)
-            n = d->simd->mr;
+        int most = terms == 1 && !t->magnitude ? ROWS * d->simd->mr : d->simd->mr;
+        n = terms && n > most ? most : n;
         if (!terms)
             memcpy(at, file, (size_t)n * bytes);
         else if (terms == 1 && !t->magnitude)
@@ -324,7 +332,7 @@ void cpu_change_all(const cpu_device *d, const k_weight *w, int first, int count
 {
     size_t bytes = (size_t)depth_of(&w->desc) * k_size(w->desc.weight[0].dtype);
     size_t spare = cpu_change_spare(d, w);
-    int step = 4 * d->simd->mr, steps = (count + step - 1) / step;
+    int step = ROWS * d->simd->mr, steps = (count + step - 1) / step;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(d->threads)
     for (int i = 0; i < steps; i++)
         cpu_change_rows(d, w, first + i * step, count - i * step < step ? count - i * step : step,
@@ -361,6 +369,14 @@ static int replace(cpu_device *d, k_weight *w, struct cpu_change *next)
         w->desc = desc;
         cpu_change_free(d, next);
         return -1;
+    }
+    for (int p = 0; next && before && p < desc.parts; p++) {
+        if (!before->part[p].copy || !next->part[p].terms)
+            continue;
+        next->part[p].copy = before->part[p].copy;
+        next->part[p].copy_bytes = before->part[p].copy_bytes;
+        before->part[p].copy = NULL;
+        before->part[p].copy_bytes = 0;
     }
     if (next)
         fill_copies(d, w);

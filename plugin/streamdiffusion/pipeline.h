@@ -49,6 +49,9 @@ int pipeline_set(pipeline *p, const pipeline_settings *s, scope_error *err);
  * when the host says so. host may be NULL. [load] */
 int pipeline_load(pipeline *p, const scope_host *host, const pipeline_settings *s,
                   scope_error *err);
+/* Weights of the model have changed: what was made with them is made anew by the next pipeline_set,
+ * which must come before the next frame. text: those of the text encoder too. [load] or [frame] */
+void pipeline_reweighted(pipeline *p, int text);
 /* What the person should know of the settings in force, or "". */
 const char *pipeline_notice(const pipeline *p);
 

@@ -201,3 +201,10 @@ int pipeline_load(pipeline *p, const scope_host *host, const pipeline_settings *
 {
     return set(p, host, s, err);
 }
+
+void pipeline_reweighted(pipeline *p, int text)
+{
+    p->wanted.known = p->unwanted.known = p->timed = 0;
+    if (text)
+        prompts_forget(p->prompts);
+}

@@ -4,6 +4,7 @@
  * pipeline on a model that instances share. Parameters are translated only when their generation
  * changes; every field of schema.json is read here.
  */
+#include "lora_live.h"
 #include "pipeline.h"
 
 #include "alloc.h"
@@ -20,9 +21,11 @@ typedef struct instance {
     const scope_host *host; /* borrowed until fini */
     const model *model;     /* shared; released at fini */
     pipeline *pipeline;     /* owned */
+    lora_live *loras;       /* owned */
     uint64_t generation;    /* of the parameters in force */
     int set;                /* they are in force */
     char notice[192];       /* the last one logged */
+    char lora_notice[256];  /* the same of its LoRAs */
 } instance;
 
 /* ---- parameters -------------------------------------------------------------------------------
@@ -68,6 +71,32 @@ static pipeline_settings settings_of(const scope_kwargs *kw)
     for (int i = 0; i < index->count && i < SCHEDULER_MAX_STEPS; i++)
         s.index[s.index_count++] = (int)index->u.at[i].u.i;
     return s;
+}
+
+/* The prompts lose their LoRA tags. */
+static void note_loras(instance *in, const scope_kwargs *kw, pipeline_settings *s)
+{
+    lora_live_begin(in->loras);
+    for (int i = 0; i < s->prompt.count; i++)
+        s->prompt.text[i] = lora_live_text(in->loras, s->prompt.text[i]);
+    lora_live_fields(in->loras, kw);
+}
+
+static void tell_loras(instance *in, const char *notice)
+{
+    if (notice[0] && strcmp(notice, in->lora_notice))
+        in->host->log(in->host, SCOPE_WARN, notice);
+    snprintf(in->lora_notice, sizeof in->lora_notice, "%s", notice);
+}
+
+/* LoRAs that cannot be had are told, and the stream goes on with those in force. [frame] */
+static void change_loras(instance *in)
+{
+    scope_error err = {0};
+    int changed = lora_live_set(in->loras, &err);
+    tell_loras(in, changed < 0 ? err.text : lora_live_notice(in->loras));
+    if (changed)
+        pipeline_reweighted(in->pipeline, changed < 0 || (changed & LORAS_TEXT) != 0);
 }
 
 /* What the settings in force have to say, once. [any] */
@@ -126,6 +155,8 @@ static int process(void *self, const scope_kwargs *kw, const scope_video *from, 
         return pass_through(in, from, to, err);
     if (!in->set || kw->generation != in->generation) {
         pipeline_settings s = settings_of(kw);
+        note_loras(in, kw, &s);
+        change_loras(in);
         in->set = 0;
         if (pipeline_set(in->pipeline, &s, err))
             return err->status;
@@ -159,6 +190,7 @@ static void fini(void *self)
 {
     instance *in = self;
     pipeline_close(in->pipeline);
+    lora_live_free(in->loras);
     model_release(in->model);
     free(in);
 }
@@ -166,15 +198,22 @@ static void fini(void *self)
 /* Model, pipeline and the first settings. */
 static int open_all(instance *in, const scope_kwargs *kw, scope_error *err)
 {
+    pipeline_settings s = settings_of(kw);
+    in->loras = lora_live_new(err);
+    if (!in->loras)
+        return -1;
+    note_loras(in, kw, &s);
     const model_options options = {.path = scope_str(kw, "model_id_or_path"),
                                    .taesd = scope_str(kw, "taesd_path"),
                                    .device = scope_str(kw, "device"),
                                    .memory =
-                                       is(kw, "memory", "low") ? K_MEMORY_LOW : K_MEMORY_NORMAL};
-    const pipeline_settings s = settings_of(kw);
+                                       is(kw, "memory", "low") ? K_MEMORY_LOW : K_MEMORY_NORMAL,
+                                   .own = lora_live_any(in->loras)};
     in->model = model_acquire(in->host, &options, err);
-    if (!in->model)
+    if (!in->model || lora_live_bind(in->loras, in->model, err) ||
+        lora_live_set(in->loras, err) < 0)
         return -1;
+    tell_loras(in, lora_live_notice(in->loras));
     in->pipeline = pipeline_open(in->model, err);
     if (!in->pipeline || pipeline_load(in->pipeline, in->host, &s, err))
         return -1;

@@ -48,6 +48,14 @@ void prompts_close(prompts *p)
     free(p);
 }
 
+void prompts_forget(prompts *p)
+{
+    for (int i = 0; i < PROMPT_SLOTS; i++) {
+        free(p->slot[i].text);
+        p->slot[i].text = NULL;
+    }
+}
+
 size_t prompts_size(const prompts *p)
 {
     return (size_t)TOKENIZER_LENGTH * (size_t)clip_width(p->m->text);
@@ -157,10 +165,7 @@ int prompts_encode(prompts *p, const prompt_blend *b, float *states, scope_error
             return -1;
     }
     if (p->k->status) { /* what was just remembered is void */
-        for (int i = 0; i < PROMPT_SLOTS; i++) {
-            free(p->slot[i].text);
-            p->slot[i].text = NULL;
-        }
+        prompts_forget(p);
         return scope_fail(err, SCOPE_ENOMEM, "The text encoder failed: %.120s", p->k->where);
     }
     blend_embeddings(states, part, b->weight, b->count, TOKENIZER_LENGTH, clip_width(p->m->text),

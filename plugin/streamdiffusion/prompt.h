@@ -25,6 +25,8 @@ void prompts_close(prompts *p); /* NULL is fine */
 
 /* Floats of a result: tokens times width. */
 size_t prompts_size(const prompts *p);
+/* The text encoder has changed: forget what it made of texts. [load] or [frame] */
+void prompts_forget(prompts *p);
 /* How many texts went through the encoder so far. */
 long prompts_encoded(const prompts *p);
 
