@@ -20,7 +20,7 @@ struct lora {
     int pieces;
     void **copy; /* owned */
     int copies;
-    char notice[192];
+    char notice[256];
 };
 
 /* What a file has for one module, by role. */

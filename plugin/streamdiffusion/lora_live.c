@@ -32,7 +32,7 @@ struct lora_live {
     char *text[TEXTS];   /* owned */
     int texts, too_many;
     char path[LORAS_MAX][PATH_MAX]; /* the files of `now` */
-    char notice[224];
+    char notice[256];
 };
 
 lora_live *lora_live_new(scope_error *err)

@@ -29,7 +29,7 @@ struct loras {
     int room;               /* of it */
     unsigned char *touched; /* owned, one for each module: its sum changes */
     long clock, read, changed;
-    char notice[192];
+    char notice[256];
 };
 
 /* ---- files --------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
  *
  * A diffusers folder holds tokenizer/, text_encoder/, unet/, vae/, scheduler/; what it holds is
  * read from its configs. Instances that ask for the same folder, processor and memory policy get
- * the same model; the last to release it frees the weights. A model never changes once loaded, but for
- * the weights of one that is claimed, which has one user alone.
+ * the same model; the last to release it frees the weights. A model never changes once loaded, but
+ * for the weights of one that is claimed, which has one user alone.
  */
 #ifndef SD_MODEL_H
 #define SD_MODEL_H

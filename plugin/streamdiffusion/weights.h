@@ -39,8 +39,8 @@ const k_weight *weights_norm(weights *w, const char *name, int c);
 /* A table [rows, c] under its full tensor name. */
 const k_weight *weights_table(weights *w, const char *name, int rows, int c);
 
-/* A matrix or filter that the set gave out, under its name in the file; the parts of a joined weight
- * are one each. Sizes are of the part; a filter is k x k. */
+/* A matrix or filter that the set gave out, under its name in the file; the parts of a joined
+ * weight are one each. Sizes are of the part; a filter is k x k. */
 typedef struct weights_module {
     const char *name; /* borrowed from the set, without ".weight" */
     k_weight *weight;

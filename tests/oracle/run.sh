@@ -1,6 +1,7 @@
 #!/bin/sh
 # run.sh [SEED [oracle.py options]] - the oracle, from nothing: Python, probe, comparison.
 # run.sh golden networks|tiny       - write the golden tensors of tests/golden/ again.
+# run.sh golden lora                - the same of tests/golden/lora.
 #
 # ORACLE_PYTHON names a Python that has requirements.txt; else one is made in the cache folder.
 # BUILD is the build folder (build). XDG_CACHE_HOME moves the cache of checkpoints.
@@ -26,5 +27,6 @@ fi
 
 cd "$root"
 make --no-print-directory BUILD="$build" "$build/tests/oracle/probe"
+[ "$first $*" != "golden lora" ] || exec "$ORACLE_PYTHON" tests/oracle/lora.py
 [ "$first" != golden ] || exec "$ORACLE_PYTHON" tests/oracle/golden.py "$build/tests/oracle/probe" "$@"
 exec "$ORACLE_PYTHON" tests/oracle/oracle.py "$build/tests/oracle/probe" --seed "$first" "$@"

@@ -3,6 +3,7 @@
 #include "lora_file.h"
 #include "tiny.h"
 
+#include "plugin/streamdiffusion/alloc.h"
 #include "plugin/streamdiffusion/lora_tags.h"
 #include "plugin/streamdiffusion/loras.h"
 #include "tests/oracle/stages.h"
@@ -318,6 +319,30 @@ START_TEST(only_what_changes_is_changed)
 }
 END_TEST
 
+/* Whichever allocation fails, the list is refused or put in force, and nothing is left behind. */
+START_TEST(memory_runs_out_anywhere)
+{
+    const lora_want want[] = {{lora_file(dir, "a", unet_pair, 4), 1},
+                              {lora_file(dir, "b", text_pair, 2), 1}};
+    long n = 1;
+    for (int changed = -1; changed < 0; n++) {
+        loras *l = NULL;
+        err = (scope_error){0};
+        sd_alloc_fail_at(n);
+        l = loras_open(m, &err);
+        changed = l ? loras_set(l, want, 2, &err) : -1;
+        sd_alloc_fail_at(0);
+        if (changed < 0) {
+            ck_assert_int_lt(err.status, 0);
+            ck_assert_str_ne(err.text, "");
+            ck_assert(!l || !loras_active(l));
+        }
+        loras_close(l);
+    }
+    ck_assert_int_gt(n, 50);
+}
+END_TEST
+
 /* ---- frames -------------------------------------------------------------------------------------
  */
 
@@ -418,6 +443,7 @@ int main(void)
     tcase_add_test(t, what_is_refused);
     tcase_add_test(t, unknown_keys_are_named);
     tcase_add_test(t, only_what_changes_is_changed);
+    tcase_add_test(t, memory_runs_out_anywhere);
     tcase_add_test(t, a_storm_of_weights_ends_where_it_should);
     tcase_add_test(t, a_claimed_model_is_not_shared);
     suite_add_tcase(s, g);
