@@ -64,6 +64,9 @@ void SIMD(narrow)(void *to, const float *from, int dtype, int64_t n)
         memcpy(to, from, 4 * (size_t)n);
 }
 
+/* Bytes: rows are read a little at a time in turn, more of them than the processor foresees. */
+enum { AHEAD = 256 };
+
 INLINE void merge_as(char *to, const char *from, int64_t stride, const float *c, int rows, int cols,
                      const int dtype)
 {
@@ -71,6 +74,7 @@ INLINE void merge_as(char *to, const char *from, int64_t stride, const float *c,
     for (int r = 0; r < rows;
          r++, c += NR, to += (size_t)stride * size, from += (size_t)stride * size) {
         int i = 0;
+        __builtin_prefetch(from + AHEAD);
         for (; i + VL <= cols; i += VL)
             vnarrow(to + (size_t)i * size, vwiden(from + (size_t)i * size, dtype) + vload(c + i),
                     dtype);
