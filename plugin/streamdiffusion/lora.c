@@ -238,7 +238,9 @@ static int check_shapes(const reader *r, const slot *s, const weights_module *m)
 /* One magnitude for each output; older LyCORIS files have one for each input. */
 static int magnitude(reader *r, const st_tensor *t, const weights_module *m, k_array *to)
 {
-    if (float_type(t) && numbers(t) == m->out && (dim_at(t, 0) == m->out || t->ndim == 1))
+    int ours =
+        dim_at(t, 0) == m->out || strstr(t->name, ".lora_magnitude_vector"); /* PEFT: [1, out] */
+    if (float_type(t) && numbers(t) == m->out && ours)
         return factor(r, t, to);
     if (dim_at(t, 0) == 1 && dim_at(t, 1) == m->in)
         return refuse(r,
@@ -358,8 +360,8 @@ static int deal(reader *r)
         }
         const st_tensor **to = &r->slot[module].of[role];
         if (*to)
-            return refuse(r, "the file mixes two spellings of one key: %.60s and %.60s", (*to)->name,
-                          t->name);
+            return refuse(r, "the file mixes two spellings of one key: %.60s and %.60s",
+                          (*to)->name, t->name);
         *to = t;
     }
     return 0;

@@ -33,13 +33,8 @@ static const struct {
     {".dora_scale", LORA_MAGNITUDE},
     {".lora_A.weight", LORA_DOWN},
     {".lora_B.weight", LORA_UP},
-    {".lora_A.default.weight", LORA_DOWN},
-    {".lora_B.default.weight", LORA_UP},
-    {".lora_A.default_0.weight", LORA_DOWN},
-    {".lora_B.default_0.weight", LORA_UP},
     {".lora_magnitude_vector", LORA_MAGNITUDE},
     {".lora_magnitude_vector.weight", LORA_MAGNITUDE},
-    {".lora_magnitude_vector.default.weight", LORA_MAGNITUDE},
     {".lora_linear_layer.down.weight", LORA_DOWN},
     {".lora_linear_layer.up.weight", LORA_UP},
     {".lora.down.weight", LORA_DOWN},
@@ -78,21 +73,49 @@ static void modern(char base[LORA_NAME])
         memcpy(base + n, ".0", 3);
 }
 
+/* PEFT in memory: ".lora_A.NAME.weight", with the name of the adapter. */
+static int with_adapter(const char *key, size_t *end)
+{
+    static const struct {
+        const char *word;
+        int role;
+    } words[] = {{".lora_A.", LORA_DOWN},
+                 {".lora_B.", LORA_UP},
+                 {".lora_magnitude_vector.", LORA_MAGNITUDE}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        const char *at = strstr(key, words[i].word);
+        const char *dot = at ? strchr(at + strlen(words[i].word), '.') : NULL;
+        if (dot && at > key && !strcmp(dot, ".weight")) {
+            *end = (size_t)(at - key);
+            return words[i].role;
+        }
+    }
+    return LORA_NONE;
+}
+
+/* The role by the key's end; *end: where that begins, never 0. */
+static int role_of(const char *key, size_t *end)
+{
+    size_t length = strlen(key);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        size_t n = strlen(ends[i].end);
+        if (length > n && !strcmp(key + length - n, ends[i].end)) {
+            *end = length - n;
+            return ends[i].role;
+        }
+    }
+    return with_adapter(key, end);
+}
+
 int lora_key(const char *key, char base[LORA_NAME])
 {
     char name[LORA_NAME];
-    size_t length = strlen(key), i = 0, b = 0;
+    size_t end = 0, b = 0;
+    int role = role_of(key, &end);
     base[0] = 0;
-    if (length >= LORA_NAME - 16) /* room for a longer beginning */
+    if (role == LORA_NONE || end >= LORA_NAME - 16) /* room for a longer beginning */
         return LORA_NONE;
-    for (; i < sizeof ends / sizeof *ends; i++) {
-        size_t n = strlen(ends[i].end);
-        if (length > n && !strcmp(key + length - n, ends[i].end))
-            break;
-    }
-    if (i == sizeof ends / sizeof *ends)
-        return LORA_NONE;
-    snprintf(name, sizeof name, "%.*s", (int)(length - strlen(ends[i].end)), key);
+    snprintf(name, sizeof name, "%.*s", (int)end, key);
     modern(name);
     while (strncmp(name, begins[b].begin, strlen(begins[b].begin)))
         b++;
@@ -100,7 +123,7 @@ int lora_key(const char *key, char base[LORA_NAME])
              name + strlen(begins[b].begin));
     for (char *c = base; *c; c++)
         *c = *c == '.' ? '_' : *c;
-    return ends[i].role;
+    return role;
 }
 
 /* ---- the original names of the UNet's blocks ----------------------------------------------------

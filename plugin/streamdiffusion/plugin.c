@@ -95,8 +95,9 @@ static void change_loras(instance *in)
     scope_error err = {0};
     int changed = lora_live_set(in->loras, &err);
     tell_loras(in, changed < 0 ? err.text : lora_live_notice(in->loras));
-    if (changed)
-        pipeline_reweighted(in->pipeline, changed < 0 || (changed & LORAS_TEXT) != 0);
+    int taken_away = changed < 0 && err.status == SCOPE_ENOMEM;
+    if (changed > 0 || taken_away)
+        pipeline_reweighted(in->pipeline, taken_away || (changed & LORAS_TEXT) != 0);
 }
 
 /* What the settings in force have to say, once. [any] */
