@@ -324,4 +324,58 @@ START_TEST(test_delta_edges)
 }
 END_TEST
 
-BED_MAIN("delta", test_delta, test_delta_library, test_delta_early, test_delta_edges)
+/* v to the nearest number of a type with so many bits of fraction, even on a tie. */
+static double rounded(double v, int fraction, int least, double most)
+{
+    int e = v != 0 ? ilogb(v) : least;
+    double step = ldexp(1, (e < least ? least : e) - fraction);
+    double r = nearbyint(v / step) * step;
+    return r > most ? most : r < -most ? -most : r;
+}
+
+/* W' = 0 + v, read back: each value is the nearest of the weight's type. */
+static void rounding(bed *b)
+{
+    enum { MANY = 3000 };
+    static float values[MANY];
+    static const uint16_t zeros[MANY];
+    const float one = 1;
+    for (int type = K_F16; type <= K_BF16; type++) {
+        char why[K_WHY];
+        uint32_t state = 7;
+        for (int i = 0; i < MANY; i++) {
+            state = state * 1664525u + 1013904223u;
+            double fraction = 1 + (double)(state >> 12 & 0x3ff) / 1024 + (i % 3 - 1) / 2048.0;
+            values[i] =
+                (float)ldexp(i & 1 ? -fraction : fraction, (int)(state >> 27) - 16 - i % 11);
+        }
+        values[0] = 65519.9f, values[1] = 65520, values[2] = 0x1p-25f, values[3] = 0x1.8p-24f;
+        k_weight_desc d = {.out = MANY, .in = 1, .kh = 1, .kw = 1, .parts = 1};
+        d.weight[0] = (k_array){zeros, type};
+        bed_weight w = {.w = k_weight_new(b->device, &d, why)};
+        k_delta c = {.rank = 1, .scale = 1, .up = {values, K_F32}, .down = {&one, K_F32}};
+        k_tensor x = bed_tensor(b, 1, 1, 1, 1, 0), y = bed_tensor(b, 1, 1, 1, MANY, 0);
+        bed_at(x, 0)[0] = 1;
+        set(b, &w, &c, 1);
+        plan_op(b, &(delta_case){.w = 1}, y, x, w.w);
+        run_op(b, &(delta_case){.w = 1}, y, x, w.w);
+        for (int i = 0; i < MANY; i++) {
+            double v = (double)values[i];
+            double want = type == K_F16 ? rounded(v, 10, -14, 65504) : rounded(v, 7, -126, 3.38e38);
+            ck_assert_msg((double)bed_at(y, 0)[i] == want, "%s, type %d: %a became %a, not %a",
+                          b->isa, type, v, (double)bed_at(y, 0)[i], want);
+        }
+        bed_drop(b, &x, 0);
+        bed_drop(b, &y, 0);
+        bed_weight_free(b, &w);
+    }
+}
+
+START_TEST(test_delta_rounding)
+{
+    bed_each(rounding);
+}
+END_TEST
+
+BED_MAIN("delta", test_delta, test_delta_library, test_delta_early, test_delta_edges,
+         test_delta_rounding)
