@@ -34,6 +34,9 @@ typedef struct k_backend {
 
     k_weight *(*weight_new)(k_device *device, const k_weight_desc *desc, char why[K_WHY]);
     void (*weight_free)(k_device *device, k_weight *weight);
+    int (*weight_delta)(k_device *device, k_weight *weight, const k_delta *list, int count,
+                        char why[K_WHY]);
+    const k_weight_desc *(*weight_desc)(const k_weight *weight);
 } k_backend;
 
 /* Every backend's k_device begins with this. */

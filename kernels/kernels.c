@@ -4,6 +4,7 @@
  */
 #include "backend.h"
 
+#include <float.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -280,4 +281,36 @@ void k_weight_free(k_device *device, k_weight *weight)
 {
     if (weight)
         device->backend->weight_free(device, weight);
+}
+
+static const char *delta_fault(const k_weight_desc *w, const k_delta *c)
+{
+    const k_array *arrays[] = {&c->up, &c->down, &c->magnitude};
+    if (c->part < 0 || c->part >= w->parts)
+        return "the weight has no such part";
+    if (c->rank < 1)
+        return "its rank must be at least 1";
+    if (!(c->scale >= -FLT_MAX && c->scale <= FLT_MAX))
+        return "its scale is not a number";
+    for (int i = 0; i < 3; i++) {
+        int type = arrays[i]->dtype, floats = type == K_F32 || type == K_F16 || type == K_BF16;
+        if (arrays[i]->data ? !floats : i < 2)
+            return "its factors must be f32, f16 or bf16";
+    }
+    return NULL;
+}
+
+int k_weight_delta(k_device *device, k_weight *weight, const k_delta *list, int count,
+                   char why[K_WHY])
+{
+    const k_weight_desc *w = device->backend->weight_desc(weight);
+    for (int i = 0; i < count; i++) {
+        const char *fault = delta_fault(w, &list[i]);
+        if (!fault)
+            continue;
+        snprintf(why, K_WHY, "Change %d of the weight [%d, %d, %d, %d] cannot be used: %s.", i,
+                 (int)w->out, (int)w->in, (int)w->kh, (int)w->kw, fault);
+        return -1;
+    }
+    return device->backend->weight_delta(device, weight, list, count, why);
 }

@@ -141,6 +141,30 @@ typedef struct k_weight_desc {
 k_weight *k_weight_new(k_device *device, const k_weight_desc *desc, char why[K_WHY]);
 void k_weight_free(k_device *device, k_weight *weight);
 
+/* A low-rank change of one part of a weight, as LoRA trains it:
+ *     W' = W + scale * up x down                      (filters: as rows of in * kh * kw numbers)
+ *     W' = m * (W + scale * up x down) / |W + ...|    with a magnitude m (DoRA), row by row
+ * Several changes of a part add up: W' = W + sum of (W'_i - W). */
+typedef struct k_delta {
+    int32_t part; /* 0..parts-1 */
+    int32_t rank;
+    float scale;
+    k_array up;        /* [out / parts, rank] */
+    k_array down;      /* [rank, in, kh, kw] */
+    k_array magnitude; /* [out / parts]; data NULL: none */
+} k_delta;
+
+/* Put these changes in force in place of those before; count 0 takes all away, and every prepared
+ * form is then bit by bit what it was. They are computed in fp32 from the data that k_weight_new
+ * was given, rounded once to its type (and held within its range), and written into every form that
+ * the weight has; forms that are planned later follow. For weights of conv and linear alone. Arrays
+ * are borrowed for the call: the device keeps the factors as floats and, of a weight that stays in
+ * its file's type, a changed copy of each changed part. On failure all stays as it was, with one
+ * sentence in why. No context of the device may run or plan meanwhile; works on all threads of the
+ * device. Source: Hu et al. 2021; Liu et al. 2024 (DoRA). [load] or [frame], between frames */
+int k_weight_delta(k_device *device, k_weight *weight, const k_delta *list, int count,
+                   char why[K_WHY]);
+
 /* ---- options of the larger ops ----------------------------------------------------------- */
 
 typedef struct k_conv {

@@ -60,4 +60,6 @@ const k_backend cpu_backend = {
     .get = copy,
     .weight_new = cpu_weight_new,
     .weight_free = cpu_weight_free,
+    .weight_delta = cpu_weight_delta,
+    .weight_desc = cpu_weight_desc,
 };

@@ -25,6 +25,9 @@ typedef struct cpu_device {
     pthread_mutex_t lock; /* guards what follows, and building of forms */
     k_weight *weights;    /* all of them, by their `next` */
     uint64_t contexts;    /* a bit for each open context */
+    int changes;          /* weights that are not as in their files */
+    void *work;           /* owned, grows: where changed weights are made; gone with the last */
+    size_t work_bytes;
 } cpu_device;
 
 typedef struct cpu_ctx {
@@ -84,7 +87,8 @@ typedef struct cpu_form {
 } cpu_form;
 
 struct k_weight {
-    k_weight_desc desc;
+    k_weight_desc desc;        /* a changed weight that stays: its copies in the file's place */
+    struct cpu_change *change; /* owned; NULL: as in the file */
     cpu_form forms[CPU_FORMS];
     struct cpu_library *library; /* owned; NULL unless the device has one */
     k_weight *next;
@@ -100,8 +104,30 @@ void cpu_fill_panel(const cpu_device *d, const k_weight_desc *w, int first, int 
 
 k_weight *cpu_weight_new(k_device *device, const k_weight_desc *desc, char why[K_WHY]);
 void cpu_weight_free(k_device *device, k_weight *weight);
+const k_weight_desc *cpu_weight_desc(const k_weight *weight);
 /* Forget what plans of the context asked for: all of it, or what the newest did not repeat. */
 void cpu_weights_release(k_ctx *k, int all);
+/* Memory to make every form of w anew; nonzero: there is none. Its caller holds the lock. */
+int cpu_forms_room(cpu_device *d, k_weight *w);
+/* The weight as it is now, in the file's type and order; nonzero: there is no memory. */
+int cpu_weight_now(cpu_device *d, const k_weight *w, k_weight_desc *now);
+/* Make them, in place. After cpu_forms_room. */
+void cpu_forms_again(cpu_device *d, k_weight *w);
+
+/* ---- changed weights (delta.c); callers hold the lock -----------------------------------------
+ */
+
+int cpu_weight_delta(k_device *device, k_weight *weight, const k_delta *list, int count,
+                     char why[K_WHY]);
+void cpu_change_free(cpu_device *d, struct cpu_change *c); /* NULL is fine */
+/* Bytes of scratch that a thread needs for making changed rows of w, in whole cache lines. */
+size_t cpu_change_spare(const cpu_device *d, const k_weight *w);
+/* Rows [first, first + count) of the changed weight, in the file's type and order. */
+void cpu_change_rows(const cpu_device *d, const k_weight *w, int first, int count, void *to,
+                     void *spare);
+/* The same with all threads; spares: one for each. */
+void cpu_change_all(const cpu_device *d, const k_weight *w, int first, int count, void *to,
+                    void *spares);
 
 /* 1: the weight stays in its file's type and place. */
 static inline int cpu_stays(const cpu_device *d, const k_weight_desc *w)
@@ -159,6 +185,9 @@ void cpu_library(k_ctx *k, const cpu_product *p);
 /* What a weight keeps for it. The callers of free and release hold the lock. */
 struct cpu_library *cpu_library_new(void);
 void cpu_library_free(cpu_device *d, struct cpu_library *l);
+/* Scratch to pack again, in bytes, and packing itself: w is the weight as it is now. */
+size_t cpu_library_room(const struct cpu_library *l, const k_weight_desc *w);
+void cpu_library_again(cpu_device *d, struct cpu_library *l, const k_weight_desc *w, void *room);
 /* Forget what plans of the context asked for: all of it, or what the newest did not repeat. */
 void cpu_library_release(cpu_device *d, struct cpu_library *l, uint64_t bit, int all);
 

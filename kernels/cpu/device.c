@@ -132,6 +132,8 @@ void cpu_device_close(k_device *device)
 {
     cpu_device *d = (cpu_device *)device;
     pthread_mutex_destroy(&d->lock);
+    if (d->work)
+        cpu_free(d->work, d->work_bytes);
     onednn_close(d->library);
     free(d);
 }

@@ -171,8 +171,41 @@ static void widen_all(const cpu_device *d, const k_weight_desc *w, float *to)
                        w->weight[0].dtype, row);
 }
 
-static packed *pack(cpu_device *d, const k_weight_desc *w, onednn_op *op)
+size_t cpu_library_room(const struct cpu_library *l, const k_weight_desc *w)
 {
+    size_t scratch = 0;
+    int any = 0;
+    for (int i = 0; i < CONTEXTS; i++)
+        for (const entry *e = l->of[i]; e; e = e->next) {
+            any |= e->packed != NULL;
+            if (e->packed && onednn_op_scratch(e->op) > scratch)
+                scratch = onednn_op_scratch(e->op);
+        }
+    return any ? (4 * plain_floats(w) + 63) / 64 * 64 + scratch + 64 : 0;
+}
+
+/* Each packed copy once, whoever reads it. */
+void cpu_library_again(cpu_device *d, struct cpu_library *l, const k_weight_desc *w, void *room)
+{
+    float *plain = room;
+    void *scratch = (char *)room + (4 * plain_floats(w) + 63) / 64 * 64;
+    const packed *done = NULL;
+    int before = omp_get_max_threads();
+    omp_set_num_threads(d->threads); /* primitives counted them when they were made */
+    widen_all(d, w, plain);
+    for (int i = 0; i < CONTEXTS; i++)
+        for (entry *e = l->of[i]; e; e = e->next)
+            if (e->packed && e->packed != done) {
+                onednn_op_pack(e->op, plain, e->packed->data, scratch);
+                done = e->packed;
+            }
+    omp_set_num_threads(before);
+}
+
+static packed *pack(cpu_device *d, const k_weight *weight, onednn_op *op)
+{
+    const k_weight_desc *w = &weight->desc;
+    k_weight_desc now;
     size_t plain_bytes = 4 * plain_floats(w), scratch_bytes = onednn_op_scratch(op) + 64;
     float *plain = cpu_alloc(plain_bytes);
     void *scratch = cpu_alloc(scratch_bytes);
@@ -182,8 +215,8 @@ static packed *pack(cpu_device *d, const k_weight_desc *w, onednn_op *op)
         p->bytes = onednn_op_packed(op);
         p->data = cpu_alloc(p->bytes);
     }
-    if (p && p->data && plain && scratch) {
-        widen_all(d, w, plain);
+    if (p && p->data && plain && scratch && !cpu_weight_now(d, weight, &now)) {
+        widen_all(d, &now, plain);
         status = onednn_op_pack(op, plain, p->data, scratch);
     }
     if (plain)
@@ -207,7 +240,7 @@ static packed *packed_for(cpu_device *d, const k_weight *w, onednn_op *op)
         for (entry *e = w->library->of[i]; e; e = e->next)
             if (onednn_op_alike(e->op, op))
                 return e->packed;
-    return pack(d, &w->desc, op);
+    return pack(d, w, op);
 }
 
 static entry *entry_new(k_ctx *k, const cpu_product *p, const onednn_shape *s)

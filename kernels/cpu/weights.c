@@ -5,6 +5,7 @@
  */
 #include "cpu.h"
 
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,8 +52,14 @@ void cpu_weight_free(k_device *device, k_weight *weight)
         form_free(d, &weight->forms[i]);
     if (weight->library)
         cpu_library_free(d, weight->library);
+    cpu_change_free(d, weight->change);
     pthread_mutex_unlock(&d->lock);
     free(weight);
+}
+
+const k_weight_desc *cpu_weight_desc(const k_weight *weight)
+{
+    return &weight->desc;
 }
 
 static int touched(const k_weight *w, uint64_t bit)
@@ -82,6 +89,55 @@ void cpu_weights_release(k_ctx *k, int all)
             cpu_library_release(d, w->library, bit, all);
     }
     pthread_mutex_unlock(&d->lock);
+}
+
+/* ---- changed weights: where their rows are made
+ * -------------------------------------------------- */
+
+/* Rows of a panel. */
+static size_t rows_bytes(const cpu_device *d, const k_weight_desc *w)
+{
+    size_t bytes = (size_t)(w->in * w->kh * w->kw) * k_size(w->weight[0].dtype);
+    return (bytes * (size_t)d->simd->nr + 63) / 64 * 64;
+}
+
+/* d->work holds, for a changed weight: each thread's spare, then each thread's rows of a panel or,
+ * with `whole`, all rows; then `more` bytes. Returns where those begin; -1: no memory. */
+static int64_t work_for(cpu_device *d, const k_weight *w, int whole, size_t more)
+{
+    size_t bytes = 0, threads = (size_t)d->threads, out = (size_t)w->desc.out;
+    if (w->change && whole && !cpu_stays(d, &w->desc))
+        bytes = (out * rows_bytes(d, &w->desc) / (size_t)d->simd->nr + 63) / 64 * 64;
+    if (w->change && bytes < threads * rows_bytes(d, &w->desc))
+        bytes = threads * rows_bytes(d, &w->desc);
+    if (w->change)
+        bytes += threads * cpu_change_spare(d, w);
+    if (bytes + more <= d->work_bytes)
+        return (int64_t)bytes;
+    void *grown = cpu_alloc(bytes + more);
+    if (!grown)
+        return -1;
+    if (d->work)
+        cpu_free(d->work, d->work_bytes);
+    d->bytes += bytes + more - d->work_bytes;
+    d->work = grown;
+    d->work_bytes = bytes + more;
+    return (int64_t)bytes;
+}
+
+/* The weight as it is now, all of it, for reading in the file's order. After work_for. */
+static k_weight_desc whole_of(const cpu_device *d, const k_weight *w)
+{
+    k_weight_desc now = w->desc;
+    if (!w->change || cpu_stays(d, &now))
+        return now; /* the file, or the copies */
+    char *to = (char *)d->work + cpu_change_spare(d, w) * (size_t)d->threads;
+    size_t part = (size_t)(now.out / now.parts) * (size_t)(now.in * now.kh * now.kw) *
+                  k_size(now.weight[0].dtype);
+    cpu_change_all(d, w, 0, now.out, to, d->work);
+    for (int p = 0; p < now.parts; p++)
+        now.weight[p].data = to + (size_t)p * part;
+    return now;
 }
 
 /* ---- making forms
@@ -117,8 +173,26 @@ static void panel_columns(const cpu_device *d, const k_weight_desc *w, int group
     *columns = each - at < nr ? each - at : nr;
 }
 
-static void make_panels(const cpu_device *d, const k_weight_desc *w, int groups, char *data)
+/* Columns [first, first + columns) of a changed weight into a panel: its rows are made beside it,
+ * where they stay in the cache until they are moved. */
+static void changed_panel(const cpu_device *d, const k_weight *weight, int first, int columns,
+                          void *panel)
 {
+    k_weight_desc w = weight->desc;
+    int depth = w.in * w.kh * w.kw, thread = omp_get_thread_num();
+    char *spare = (char *)d->work + cpu_change_spare(d, weight) * (size_t)thread;
+    char *rows = (char *)d->work + cpu_change_spare(d, weight) * (size_t)d->threads +
+                 rows_bytes(d, &w) * (size_t)thread;
+    cpu_change_rows(d, weight, first, columns, rows, spare);
+    w.out = columns;
+    w.parts = 1;
+    w.weight[0].data = rows;
+    cpu_fill_panel(d, &w, 0, columns, 0, depth, panel);
+}
+
+static void make_panels(const cpu_device *d, const k_weight *weight, int groups, char *data)
+{
+    const k_weight_desc *w = &weight->desc;
     int panels = groups * cpu_panels(d, w->out / groups), depth = w->in * w->kh * w->kw;
     size_t bytes =
         (size_t)round_up(depth, CHUNK) * (size_t)d->simd->nr * k_size(w->weight[0].dtype);
@@ -126,7 +200,10 @@ static void make_panels(const cpu_device *d, const k_weight_desc *w, int groups,
     for (int p = 0; p < panels; p++) {
         int first, columns;
         panel_columns(d, w, groups, p, &first, &columns);
-        cpu_fill_panel(d, w, first, columns, 0, depth, data + (size_t)p * bytes);
+        if (weight->change)
+            changed_panel(d, weight, first, columns, data + (size_t)p * bytes);
+        else
+            cpu_fill_panel(d, w, first, columns, 0, depth, data + (size_t)p * bytes);
     }
 }
 
@@ -215,27 +292,80 @@ static void make_bias(const cpu_device *d, const k_weight_desc *w, int groups, f
     memset(bias + each, 0, 4 * (size_t)(padded - each));
 }
 
-static int form_make(cpu_device *d, const k_weight_desc *w, int kind, cpu_form *f)
+/* Forms that are made of the whole weight; panels are made of a few rows at a time. */
+static int needs_whole(int kind)
 {
+    return kind == CPU_VECTOR || kind == CPU_DOTS || kind == CPU_WINOGRAD_2 ||
+           kind == CPU_WINOGRAD_4;
+}
+
+static void form_fill(const cpu_device *d, const k_weight *weight, int kind, cpu_form *f)
+{
+    if (kind == CPU_PANELS || kind == CPU_PANELS_PAIR) {
+        make_panels(d, weight, kind == CPU_PANELS_PAIR ? 2 : 1, f->data);
+    } else if (needs_whole(kind)) {
+        k_weight_desc w = whole_of(d, weight);
+        if (kind == CPU_VECTOR)
+            widen_parts(d, w.weight, w.parts, w.out / w.parts * w.in, f->data);
+        else if (kind == CPU_DOTS)
+            make_dots(d, &w, f->data);
+        else
+            make_winograd(d, &w, kind == CPU_WINOGRAD_2 ? 2 : 4, f->data);
+    }
+}
+
+static int form_make(cpu_device *d, const k_weight *weight, int kind, cpu_form *f)
+{
+    const k_weight_desc *w = &weight->desc;
     int groups = kind == CPU_PANELS_PAIR || kind == CPU_BIAS_PAIR ? 2 : 1;
     f->bytes = form_bytes(d, w, kind);
     f->bias_bytes = 4 * (size_t)(groups * cpu_panels(d, w->out / groups) * d->simd->nr);
     f->data = f->bytes ? cpu_alloc(f->bytes) : NULL;
     f->bias = cpu_alloc(f->bias_bytes);
     d->bytes += f->bytes + f->bias_bytes;
-    if ((f->bytes && !f->data) || !f->bias) {
+    if ((f->bytes && !f->data) || !f->bias || work_for(d, weight, needs_whole(kind), 0) < 0) {
         form_free(d, f);
         return -1;
     }
     make_bias(d, w, groups, f->bias);
-    if (kind == CPU_VECTOR)
-        widen_parts(d, w->weight, w->parts, w->out / w->parts * w->in, f->data);
-    else if (kind == CPU_PANELS || kind == CPU_PANELS_PAIR)
-        make_panels(d, w, groups, f->data);
-    else if (kind == CPU_DOTS)
-        make_dots(d, w, f->data);
-    else if (kind == CPU_WINOGRAD_2 || kind == CPU_WINOGRAD_4)
-        make_winograd(d, w, kind == CPU_WINOGRAD_2 ? 2 : 4, f->data);
+    form_fill(d, weight, kind, f);
+    return 0;
+}
+
+/* ---- making them again, when a change comes or goes
+ * ----------------------------------------------- */
+
+/* Where scratch of the library begins in d->work. */
+static int64_t again_room(cpu_device *d, const k_weight *w)
+{
+    size_t more = w->library ? cpu_library_room(w->library, &w->desc) : 0;
+    int whole = more != 0;
+    for (int i = 0; i < CPU_FORMS; i++)
+        whole |= w->forms[i].data && needs_whole(i);
+    return work_for(d, w, whole, more);
+}
+
+int cpu_forms_room(cpu_device *d, k_weight *w)
+{
+    return again_room(d, w) < 0;
+}
+
+void cpu_forms_again(cpu_device *d, k_weight *w)
+{
+    for (int i = 0; i < CPU_FORMS; i++)
+        if (w->forms[i].data)
+            form_fill(d, w, i, &w->forms[i]);
+    if (w->library && cpu_library_room(w->library, &w->desc)) {
+        k_weight_desc now = whole_of(d, w);
+        cpu_library_again(d, w->library, &now, (char *)d->work + again_room(d, w));
+    }
+}
+
+int cpu_weight_now(cpu_device *d, const k_weight *w, k_weight_desc *now)
+{
+    if (work_for(d, w, 1, 0) < 0)
+        return -1;
+    *now = whole_of(d, w);
     return 0;
 }
 
@@ -255,7 +385,7 @@ const cpu_form *cpu_form_of(k_ctx *k, const char *op, const k_weight *weight, in
         return NULL;
     }
     pthread_mutex_lock(&d->lock);
-    if (f->bias || !form_make(d, &w->desc, kind, f)) {
+    if (f->bias || !form_make(d, w, kind, f)) {
         f->users |= bit;
         f->fresh |= bit;
     } else {

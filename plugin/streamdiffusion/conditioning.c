@@ -400,6 +400,18 @@ void conditioning_forget(conditioning *c)
     c->wanted.stale = c->unwanted.stale = 1;
 }
 
+void conditioning_hold(conditioning *c)
+{
+    prompts_hold(c->prompts);
+}
+
+void conditioning_release(conditioning *c, int any, int text)
+{
+    prompts_release(c->prompts, text);
+    if (any)
+        conditioning_forget(c);
+}
+
 /* ---- what there is to know --------------------------------------------------------------------
  */
 

@@ -52,6 +52,10 @@ int conditioning_set(conditioning *c, const conditioning_settings *s, scope_erro
 int conditioning_advance(conditioning *c);
 /* Are there texts to go on with; unwanted: also a negative one? */
 int conditioning_known(const conditioning *c, int unwanted);
+/* Around a change of the model's weights: no text is encoded between the two, and afterwards what
+ * is shown is made anew with the next settings. text: the encoder's weights, too. [frame] */
+void conditioning_hold(conditioning *c);
+void conditioning_release(conditioning *c, int any, int text);
 /* The kept tensors are void (after a failure of k): fill them anew at the next advance. */
 void conditioning_forget(conditioning *c);
 

@@ -9,9 +9,11 @@
 
 #include <limits.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 enum { SET_TEXT, SET_UNET, SET_VAE, SET_TAESD, SETS };
+enum { CLAIMED = -1 };
 
 typedef struct entry entry;
 struct entry {
@@ -19,7 +21,10 @@ struct entry {
     weights *set[SETS];
     char *path, *taesd; /* real paths; "" for no taesd of its own */
     char device[16];
-    int memory, users;
+    int memory;
+    /* Users, or CLAIMED for one who shares with nobody. Rises and ends under lock; a claim, which
+     * must not wait for a model that loads, is one exchange. */
+    _Atomic int users;
     entry *next;
 };
 
@@ -206,13 +211,15 @@ static entry *request(const model_options *o, scope_error *err)
     return NULL;
 }
 
-/* Under lock: an equal entry that is loaded, else `e` itself, loaded and listed. Takes e. */
-static entry *find_or_load(const scope_host *host, entry *e, scope_error *err)
+/* Under lock: an equal entry that is loaded and may be shared, else `e` itself, loaded and listed.
+ * Takes e. */
+static entry *find_or_load(const scope_host *host, entry *e, int own, scope_error *err)
 {
     for (entry *known = models; known; known = known->next) {
-        if (same(known, e)) {
+        int users = known->users;
+        if (!own && same(known, e) && users > 0 &&
+            atomic_compare_exchange_strong(&known->users, &users, users + 1)) {
             free_entry(e);
-            known->users++;
             return known;
         }
     }
@@ -223,7 +230,7 @@ static entry *find_or_load(const scope_host *host, entry *e, scope_error *err)
         free_entry(e);
         return NULL;
     }
-    e->users = 1;
+    e->users = own ? CLAIMED : 1;
     e->next = models;
     models = e;
     return e;
@@ -235,7 +242,7 @@ const model *model_acquire(const scope_host *host, const model_options *o, scope
     if (!e)
         return NULL;
     pthread_mutex_lock(&lock);
-    e = find_or_load(host, e, err);
+    e = find_or_load(host, e, o->own, err);
     pthread_mutex_unlock(&lock);
     return e ? &e->model : NULL;
 }
@@ -249,13 +256,31 @@ void model_release(const model *m)
     while (&(*at)->model != m)
         at = &(*at)->next;
     entry *e = *at;
-    if (--e->users == 0)
+    if (e->users == CLAIMED || --e->users == 0)
         *at = e->next;
     else
         e = NULL;
     pthread_mutex_unlock(&lock);
     if (e)
         free_entry(e);
+}
+
+int model_claim(const model *m)
+{
+    int users = 1;
+    entry *e = (entry *)m;
+    return !atomic_compare_exchange_strong(&e->users, &users, CLAIMED) && users != CLAIMED;
+}
+
+void model_share(const model *m)
+{
+    int users = CLAIMED;
+    atomic_compare_exchange_strong(&((entry *)m)->users, &users, 1);
+}
+
+weights *model_weights(const model *m, int part)
+{
+    return ((const entry *)m)->set[part == MODEL_TEXT ? SET_TEXT : SET_UNET];
 }
 
 void model_release_pages(const model *m)

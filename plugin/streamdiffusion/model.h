@@ -2,7 +2,8 @@
  *
  * A diffusers folder holds tokenizer/, text_encoder/, unet/, vae/, scheduler/; what it holds is
  * read from its configs. Instances that ask for the same folder, processor and memory policy get
- * the same model; the last to release it frees the weights. A model never changes once loaded.
+ * the same model; the last to release it frees the weights. A model never changes once loaded, but
+ * for the weights of one that is claimed, which has one user alone.
  */
 #ifndef SD_MODEL_H
 #define SD_MODEL_H
@@ -20,6 +21,7 @@ typedef struct model_options {
     const char *taesd;  /* a folder with an AutoencoderTiny; "": look inside `path` */
     const char *device; /* "cpu", or "auto" for the fastest there is */
     int memory;         /* k_memory */
+    int own;            /* 1: a copy that is not shared, claimed from the start */
 } model_options;
 
 /* Read-only. All pointers are owned by the model. */
@@ -37,6 +39,17 @@ typedef struct model {
  * and *err names the schema field and the remedy. [load] */
 const model *model_acquire(const scope_host *host, const model_options *o, scope_error *err);
 void model_release(const model *m); /* [load] NULL is fine */
+
+/* The only user takes the model for itself: nobody shares it until model_share, and its weights may
+ * be changed. Nonzero: there are other users. Does not wait. [any] */
+int model_claim(const model *m);
+/* The weights are as they were loaded: it may be shared again. [any] */
+void model_share(const model *m);
+
+enum model_part { MODEL_TEXT, MODEL_UNET, MODEL_PARTS };
+
+/* The weights of a part, borrowed. */
+weights *model_weights(const model *m, int part);
 
 /* Let go of the mapped pages of the weights: planning has copied what it has come by so far. They
  * come back from the file when they are read again. [any] */

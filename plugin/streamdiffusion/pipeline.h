@@ -65,6 +65,10 @@ int pipeline_set(pipeline *p, const pipeline_settings *s, scope_error *err);
  * when the host says so. host may be NULL. [load] */
 int pipeline_load(pipeline *p, const scope_host *host, const pipeline_settings *s,
                   scope_error *err);
+/* Around a change of the model's weights, after which pipeline_set has to follow: between the two
+ * no text is encoded. any: something has changed; text: the text encoder's weights, too. [frame] */
+void pipeline_reweigh(pipeline *p);
+void pipeline_reweighted(pipeline *p, int any, int text);
 /* What the person should know of the settings in force, or "". */
 const char *pipeline_notice(const pipeline *p);
 

@@ -234,3 +234,15 @@ int pipeline_load(pipeline *p, const scope_host *host, const pipeline_settings *
 {
     return set(p, host, s, err);
 }
+
+void pipeline_reweigh(pipeline *p)
+{
+    conditioning_hold(p->text);
+}
+
+void pipeline_reweighted(pipeline *p, int any, int text)
+{
+    conditioning_release(p->text, any, text);
+    if (any)
+        p->timed = 0;
+}

@@ -4,6 +4,7 @@
  * pipeline on a model that instances share. Parameters are translated only when their generation
  * changes; every field of schema.json is read here.
  */
+#include "lora_live.h"
 #include "pipeline.h"
 #include "plugin_text.h"
 
@@ -22,11 +23,13 @@ typedef struct instance {
     const scope_live *live; /* borrowed from the host; NULL: frames are rendered, not watched */
     const model *model;     /* shared; released at fini */
     pipeline *pipeline;     /* owned */
+    lora_live *loras;       /* owned */
     uint64_t generation;    /* of the parameters that were last asked for */
     int set;                /* they are in force, or were refused: what was before them is */
     int passing;            /* the last call passed its input through */
     styles *styles;         /* owned */
     char notice[192];       /* the last one logged */
+    char lora_notice[256];  /* the same of its LoRAs */
 } instance;
 
 /* ---- parameters -------------------------------------------------------------------------------
@@ -99,6 +102,36 @@ static pipeline_settings settings_of(const scope_kwargs *kw)
     return s;
 }
 
+/* The prompts lose their LoRA tags. */
+static void note_loras(instance *in, const scope_kwargs *kw, pipeline_settings *s)
+{
+    lora_live_begin(in->loras);
+    for (int i = 0; i < s->prompt.count; i++)
+        s->prompt.text[i] = lora_live_text(in->loras, s->prompt.text[i]);
+    lora_live_fields(in->loras, kw);
+}
+
+static void tell_loras(instance *in, const char *notice)
+{
+    if (notice[0] && strcmp(notice, in->lora_notice))
+        in->host->log(in->host, SCOPE_WARN, notice);
+    snprintf(in->lora_notice, sizeof in->lora_notice, "%s", notice);
+}
+
+/* LoRAs that cannot be had are told, and the stream goes on with those in force. [frame] */
+static void change_loras(instance *in)
+{
+    scope_error err = {0};
+    if (!lora_live_differs(in->loras))
+        return;
+    pipeline_reweigh(in->pipeline);
+    int changed = lora_live_set(in->loras, &err);
+    int taken_away = changed < 0 && err.status == SCOPE_ENOMEM;
+    int any = changed > 0 || taken_away, text = taken_away || (any && changed & LORAS_TEXT);
+    pipeline_reweighted(in->pipeline, any, text);
+    tell_loras(in, changed < 0 ? err.text : lora_live_notice(in->loras));
+}
+
 /* What the settings in force have to say, once. [any] */
 static void tell(instance *in)
 {
@@ -153,7 +186,12 @@ static int apply(instance *in, const scope_kwargs *kw, scope_error *err)
 {
     pipeline_settings s = settings_of(kw);
     s.live = in->live && in->live->now(in->host);
-    int failed = plugin_text(&s, kw, in->styles, err) || pipeline_set(in->pipeline, &s, err);
+    int failed = plugin_text(&s, kw, in->styles, err);
+    if (!failed) {
+        note_loras(in, kw, &s);
+        change_loras(in);
+        failed = pipeline_set(in->pipeline, &s, err);
+    }
     in->generation = kw->generation;
     in->set = pipeline_ready(in->pipeline);
     return failed ? err->status : SCOPE_OK;
@@ -215,6 +253,7 @@ static void fini(void *self)
     instance *in = self;
     pipeline_close(in->pipeline);
     styles_close(in->styles);
+    lora_live_free(in->loras);
     model_release(in->model);
     free(in);
 }
@@ -222,19 +261,24 @@ static void fini(void *self)
 /* Model, pipeline and the first settings. */
 static int open_all(instance *in, const scope_kwargs *kw, scope_error *err)
 {
+    pipeline_settings s = settings_of(kw);
+    s.live = in->live && in->live->now(in->host);
+    in->styles = styles_open(scope_str(kw, "styles_path"), err);
+    in->loras = lora_live_new(err);
+    if (!in->styles || !in->loras || plugin_text(&s, kw, in->styles, err))
+        return -1;
+    note_loras(in, kw, &s);
     const model_options options = {.path = scope_str(kw, "model_id_or_path"),
                                    .taesd = scope_str(kw, "taesd_path"),
                                    .device = scope_str(kw, "device"),
                                    .memory =
-                                       is(kw, "memory", "low") ? K_MEMORY_LOW : K_MEMORY_NORMAL};
-    pipeline_settings s = settings_of(kw);
-    in->styles = styles_open(scope_str(kw, "styles_path"), err);
-    if (!in->styles || plugin_text(&s, kw, in->styles, err))
-        return -1;
-    s.live = in->live && in->live->now(in->host);
+                                       is(kw, "memory", "low") ? K_MEMORY_LOW : K_MEMORY_NORMAL,
+                                   .own = lora_live_any(in->loras)};
     in->model = model_acquire(in->host, &options, err);
-    if (!in->model)
+    if (!in->model || lora_live_bind(in->loras, in->model, err) ||
+        lora_live_set(in->loras, err) < 0)
         return -1;
+    tell_loras(in, lora_live_notice(in->loras));
     in->pipeline = pipeline_open(in->model, err);
     if (!in->pipeline || pipeline_load(in->pipeline, in->host, &s, err))
         return -1;

@@ -91,6 +91,22 @@ long prompts_encoded(prompts *p)
     return n;
 }
 
+void prompts_hold(prompts *p)
+{
+    pthread_mutex_lock(&p->encoder);
+}
+
+void prompts_release(prompts *p, int changed)
+{
+    pthread_mutex_lock(&p->lock);
+    for (int i = 0; i < PROMPT_SLOTS && changed; i++) {
+        free(p->slot[i].text);
+        p->slot[i].text = NULL;
+    }
+    pthread_mutex_unlock(&p->lock);
+    pthread_mutex_unlock(&p->encoder);
+}
+
 /* ---- the text encoder -------------------------------------------------------------------------
  */
 

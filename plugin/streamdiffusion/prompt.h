@@ -35,6 +35,11 @@ size_t prompts_size(const prompts *p);
 /* How many texts went through the encoder so far. [any] */
 long prompts_encoded(prompts *p);
 
+/* Its weights are about to change: waits for the text under way, and none begins until
+ * prompts_release, which forgets what was made of texts when they have changed. [frame] */
+void prompts_hold(prompts *p);
+void prompts_release(prompts *p, int changed);
+
 /* The text encoder's pass, for planning k. [load] */
 void prompts_plan(prompts *p);
 

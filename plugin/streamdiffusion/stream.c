@@ -217,7 +217,8 @@ static void advance(pipeline *p, int first, int n, k_tensor d)
     }
     if (kind == GUIDE_INITIALIZE && first == 0) {
         k_tensor y = temp(k, s, f), entry = rows(s->x, 0, f);
-        unet_forward(k, p->m->unet, y, entry, rows(p->time, 0, f), conditioning_unwanted(p->text), NULL);
+        unet_forward(k, p->m->unet, y, entry, rows(p->time, 0, f), conditioning_unwanted(p->text),
+                     NULL);
         K_CALL(k, mix, rows(s->s, 0, f), coefs(s, TO_NOISE, 0, f), entry, y, none);
     }
     K_CALL(k, mix, d, coefs(s, DENOISE, first, n), x, e, u);

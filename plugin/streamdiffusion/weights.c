@@ -36,6 +36,8 @@ struct weights {
     int entries;
     k_weight **given; /* owned */
     int givens;
+    weights_module *module; /* owned, and so are the names */
+    int modules;
     void **copy; /* owned: tensors that did not lie aligned in their file */
     int copies;
     char **problem; /* owned sentences */
@@ -281,6 +283,31 @@ static const k_weight *give(weights *w, const char *name, k_weight_desc *d)
     return w->given[w->givens++];
 }
 
+/* Remember what was given out last as modules of these names, one a part. */
+static const k_weight *as_modules(weights *w, const char *const *names, const k_weight_desc *d,
+                                  const k_weight *given)
+{
+    for (int i = 0; given && i < d->parts; i++) {
+        weights_module *m = room(w, &w->module, w->modules, sizeof *m);
+        char *name = m ? sd_strdup(names[i]) : NULL;
+        if (!name) {
+            w->no_memory = 1;
+            return given;
+        }
+        *m = (weights_module){name, w->given[w->givens - 1], i, d->out / d->parts, d->in, d->kh};
+        w->modules++;
+    }
+    return given;
+}
+
+int weights_module_at(const weights *w, int i, weights_module *m)
+{
+    if (i < 0 || i >= w->modules)
+        return 0;
+    *m = w->module[i];
+    return 1;
+}
+
 const k_weight *weights_conv(weights *w, const char *name, int out, int in, int k, int bias)
 {
     char full[NAME];
@@ -294,7 +321,7 @@ const k_weight *weights_conv(weights *w, const char *name, int out, int in, int 
         if (!d.bias[0].data)
             return NULL;
     }
-    return give(w, name, &d);
+    return as_modules(w, &name, &d, give(w, name, &d));
 }
 
 const k_weight *weights_linear(weights *w, const char *name, int out, int in, int bias)
@@ -318,7 +345,7 @@ const k_weight *weights_joined(weights *w, const char *const *names, int parts, 
             missing |= !d.bias[i].data;
         }
     }
-    return missing ? NULL : give(w, names[0], &d);
+    return missing ? NULL : as_modules(w, names, &d, give(w, names[0], &d));
 }
 
 const k_weight *weights_norm(weights *w, const char *name, int c)
@@ -405,6 +432,9 @@ void weights_close(weights *w)
     weights_files_close(&w->files);
     if (w->zeros)
         munmap(w->zeros, ZEROS);
+    for (int i = 0; i < w->modules; i++)
+        free((char *)w->module[i].name);
+    free(w->module);
     free(w->given);
     free(w->copy);
     free(w->problem);

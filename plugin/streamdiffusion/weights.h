@@ -39,6 +39,17 @@ const k_weight *weights_norm(weights *w, const char *name, int c);
 /* A table [rows, c] under its full tensor name. */
 const k_weight *weights_table(weights *w, const char *name, int rows, int c);
 
+/* A matrix or filter that the set gave out, under its name in the file; the parts of a joined
+ * weight are one each. Sizes are of the part; a filter is k x k. */
+typedef struct weights_module {
+    const char *name; /* borrowed from the set, without ".weight" */
+    k_weight *weight;
+    int part, out, in, k;
+} weights_module;
+
+/* Module i in the order asked; 0 past the last. */
+int weights_module_at(const weights *w, int i, weights_module *m);
+
 /* Request i of a recorder, in the order asked: its full tensor name and shape, borrowed from w.
  * Returns 0 past the last. */
 int weights_recorded(const weights *w, int i, const char **name, int *ndim, const int64_t **dim);

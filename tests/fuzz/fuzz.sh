@@ -9,7 +9,7 @@ mkdir -p "$out/deps" && touch "$out/deps.ok"
 make --no-print-directory BUILD="$out" "$out/gen/base.json.h" || exit 1
 # What the targets reach; nothing of it needs the kernels.
 sd=plugin/streamdiffusion
-sources="schema/*.c $sd/alloc.c $sd/bpe.c $sd/safetensors.c $sd/tokenizer.c $sd/tokenizer_load.c $sd/tokenizer_text.c"
+sources="schema/*.c $sd/alloc.c $sd/bpe.c $sd/lora.c $sd/lora_names.c $sd/lora_tags.c $sd/safetensors.c $sd/tokenizer.c $sd/tokenizer_load.c $sd/tokenizer_text.c"
 for target; do
     mkdir -p "$out/corpus/$target"
     # shellcheck disable=SC2086,SC2046

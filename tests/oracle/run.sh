@@ -1,6 +1,6 @@
 #!/bin/sh
 # run.sh [SEED [oracle.py options]] - the oracle, from nothing: Python, probe, comparison.
-# run.sh golden networks|stream|tiny - write the golden tensors of tests/golden/ again.
+# run.sh golden networks|stream|tiny|lora - write the golden tensors of tests/golden/ again.
 #
 # ORACLE_PYTHON names a Python that has requirements.txt; else one is made in the cache folder.
 # BUILD is the build folder (build). XDG_CACHE_HOME moves the cache of checkpoints.
@@ -26,5 +26,6 @@ fi
 
 cd "$root"
 make --no-print-directory BUILD="$build" "$build/tests/oracle/probe"
+[ "$first $*" != "golden lora" ] || exec "$ORACLE_PYTHON" tests/oracle/lora.py
 [ "$first" != golden ] || exec "$ORACLE_PYTHON" tests/oracle/golden.py "$build/tests/oracle/probe" "$@"
 exec "$ORACLE_PYTHON" tests/oracle/oracle.py "$build/tests/oracle/probe" --seed "$first" "$@"

@@ -43,6 +43,9 @@ void SIMD(tile_runs)(int rows, const simd_runs *a, const float *b, float *c);
 void SIMD(dots)(int outs, const simd_runs *a, const float *w, float *c);
 /* pack.c */
 void SIMD(widen)(float *to, const void *from, int dtype, int64_t n);
+void SIMD(narrow)(void *to, const float *from, int dtype, int64_t n);
+void SIMD(merge)(void *to, const void *from, int dtype, int64_t stride, const float *c, int rows,
+                 int cols);
 void SIMD(pack)(float *to, int64_t step, const float *from, int n, float scale);
 void SIMD(panel)(void *to, const void *from, size_t size, int64_t stride, int step, int k,
                  int cols);

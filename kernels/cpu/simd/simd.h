@@ -72,6 +72,12 @@ typedef struct simd {
     /* ---- packing (pack.c) ---- */
     /* n elements of a packed panel, or n bytes of pixels (to 0..1), to floats */
     void (*widen)(float *to, const void *from, int dtype, int64_t n);
+    /* n floats to a float type, to nearest, held within its range */
+    void (*narrow)(void *to, const float *from, int dtype, int64_t n);
+    /* to = from + c, narrowed: `cols` elements, at most nr, of rows that lie `stride` elements
+     * apart; those of c lie nr apart */
+    void (*merge)(void *to, const void *from, int dtype, int64_t stride, const float *c, int rows,
+                  int cols);
     /* one row of A: n floats, scaled, to chunks that lie `step` floats apart, zero padded */
     void (*pack)(float *to, int64_t step, const float *from, int n, float scale);
     /* Rows of a file become columns of a panel: to[k][j] = from[j * stride + k * step] for

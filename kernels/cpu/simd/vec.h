@@ -269,4 +269,47 @@ INLINE vf vwiden(const void *p, int dtype)
     return vload(p);
 }
 
+/* VL floats to halves, to nearest even; v is within the range of halves. */
+INLINE void vstore_half(uint16_t *p, vf v)
+{
+#if defined(__AVX512F__)
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__F16C__)
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+#else
+    vi bits = (vi)v, size = bits & 0x7fffffff;
+    /* The sum's last bit is a subnormal half's: the addition rounds. */
+    vi small = (vi)((vf)size + 0.5f) - 0x3f000000;
+    vi large = ((size + 0xfff + (size >> 13 & 1)) >> 13) - (112 << 10);
+    vi low = size < 0x38800000;
+    vi h = (small & low) | (large & ~low) | (bits >> 16 & 0x8000);
+    for (int i = 0; i < VL; i++)
+        p[i] = (uint16_t)h[i];
+#endif
+}
+
+/* VL floats to bfloat16, to nearest even. */
+INLINE void vstore_bfloat(uint16_t *p, vf v)
+{
+    vi bits = (vi)v;
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    for (int i = 0; i < VL; i++)
+        p[i] = (uint16_t)bits[i];
+}
+
+/* VL floats to a float type, held within its range. */
+INLINE void vnarrow(void *p, vf v, int dtype)
+{
+    const float most = dtype == K_F16 ? 65504.0f : 0x1.fep127f;
+    if (dtype == K_F32) {
+        vstore(p, v);
+        return;
+    }
+    v = vmin(vmax(v, vset(-most)), vset(most));
+    if (dtype == K_F16)
+        vstore_half(p, v);
+    else
+        vstore_bfloat(p, v);
+}
+
 #endif

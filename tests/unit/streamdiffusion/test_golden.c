@@ -111,7 +111,8 @@ static void replay(int which, int memory)
     char file[600], why[256];
     scope_error err = {0};
     snprintf(file, sizeof file, "%s/golden.safetensors", sets[which].golden);
-    model_options options = {sets[which].model, "", "cpu", memory};
+    model_options options = {
+        .path = sets[which].model, .taesd = "", .device = "cpu", .memory = memory};
     const model *m = model_acquire(NULL, &options, &err);
     ck_assert_msg(m != NULL, "%s", err.text);
     st_file *input = st_open(file, why);
