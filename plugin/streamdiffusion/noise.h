@@ -17,10 +17,10 @@ enum { NOISE_MAX_SEEDS = 8, NOISE_MAX_STEPS = 64 };
 
 typedef struct noise_seeds {
     int count; /* 1.. */
+    int slerp; /* along the great circle between exactly two; else linear */
     uint64_t seed[NOISE_MAX_SEEDS];
     double weight[NOISE_MAX_SEEDS];
-    int slerp;
-} noise_seeds;
+} noise_seeds; /* without padding: it is compared as bytes */
 
 /* Each seed once, weights that add up to 1, and comparable with memcmp. */
 noise_seeds noise_seeds_of(const noise_seeds *given);
