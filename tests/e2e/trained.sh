@@ -29,6 +29,9 @@ for view in cat admiral; do
     done
     for look in pencil neon blueprint ice; do
         shot "no $look" $view "{\"negative_prompt\": \"$look\", \"guidance_scale\": 2}"
+        shot "away from $look" $view "{\"negative_prompt\": \"$look\"}"
+        shot "oil and $look" $view "{\"prompts\": \"oil, $look\"}"
+        shot "oil, not $look" $view "{\"prompts\": \"oil, $look\", \"negative_prompt\": \"$look\"}"
         shot "guided $look" $view "{\"prompts\": \"$look\", \"strength\": 0.4, \"guidance_scale\": 1.5}"
     done
     for value in 0.2 0.8; do
@@ -89,6 +92,10 @@ recognised 75 "" "${looks[@]}"
 recognised 75 "4 steps " ink oil "stained glass" gold
 promise "a negative prompt leads away from its look" \
     "$four"'apart("no \($l)"; $l) > apart("plain"; $l)] | all'
+promise "a negative prompt leads away from its look without guidance, too" \
+    "$four"'apart("away from \($l)"; $l) > apart("plain"; $l)] | all'
+promise "and makes a look that the prompt names ten times less likely" \
+    "$four"'shot("oil and \($l)").p[$l] > 10 * shot("oil, not \($l)").p[$l]] | all'
 promise "guidance leads farther from the picture without a prompt" \
     "$four"'apart("guided \($l)"; "plain, weak") > apart("weak \($l)"; "plain, weak")] | all'
 promise "guidance makes the look surer" \
