@@ -17,7 +17,8 @@
 #include <string.h>
 #include <time.h>
 
-enum { LENT_MAX = 32 }; /* frames a plugin may ask for in one call */
+enum { LENT_MAX = 32 };  /* frames a plugin may ask for in one call */
+enum { EXTRAS_MAX = 8 }; /* inputs beside the main one */
 
 enum turn { IDLE, LOADING, FRAMING };
 
@@ -32,7 +33,15 @@ struct instance {
     scope_video want;
     frame_pool *pool; /* borrowed until instance_close */
     instance_sink sink;
-    const scope_stages *stages; /* borrowed from the library; NULL when not told */
+    const scope_stages *stages; /* borrowed from the library, as the next two; NULL when not told */
+    const scope_repeats *repeats;
+    const scope_input_names *inputs;
+    struct {
+        const char *name; /* borrowed */
+        frame *f;         /* referenced */
+        scope_video seen; /* what the plugin gets of it: a copy that it may bend */
+    } extra[EXTRAS_MAX];
+    int extras;
 
     int turn;              /* atomic enum turn: which tag is being called */
     pthread_t runner;      /* the thread of that call; valid while turn is not IDLE */
@@ -128,10 +137,27 @@ static int host_cancelled(const scope_host *host)
     return in->sink.cancelled ? in->sink.cancelled(in->sink.ctx) : 0;
 }
 
+static const scope_video *host_input(const scope_host *host, const char *name)
+{
+    instance *in = host->ctx;
+    if (!is_turn(in, FRAMING)) {
+        misused(in, "asked for an input outside process(), or from a thread of its own");
+        return NULL;
+    }
+    for (int i = 0; i < in->extras; i++) {
+        if (!strcmp(in->extra[i].name, name) && in->extra[i].f) {
+            in->extra[i].seen = in->extra[i].f->v;
+            return &in->extra[i].seen;
+        }
+    }
+    return NULL;
+}
+
 static const void *host_extension(const scope_host *host, const char *id)
 {
-    (void)host, (void)id; /* this host has none yet; the answer to every id is "no" */
-    return NULL;
+    static const scope_inputs inputs = {.get = host_input};
+    (void)host;
+    return strcmp(id, SCOPE_INPUTS) ? NULL : &inputs;
 }
 
 /* ---- loading ----------------------------------------------------------------------------------
@@ -185,7 +211,7 @@ static int check_want(instance *in, scope_error *err)
                          "%s wants frames on device %d; this host has SCOPE_CPU only",
                          in->plugin->id, w->device);
     if (w->t < 0 || w->h < 0 || w->w < 0 || !frame_dtype_size(w->dtype) ||
-        (w->c != 1 && w->c != 3 && w->c != 4))
+        (w->c != 0 && w->c != 1 && w->c != 3 && w->c != 4))
         return error_set(err, SCOPE_EINVAL, "",
                          "%s: init() wants impossible frames (t %d, h %d, w %d, c %d, dtype %d)",
                          in->plugin->id, w->t, w->h, w->w, w->c, w->dtype);
@@ -201,8 +227,11 @@ static int start(instance *in, scope_error *err)
     if (status < 0)
         return status;
     in->started = true;
-    if (in->plugin->extension)
+    if (in->plugin->extension) {
         in->stages = in->plugin->extension(SCOPE_STAGES);
+        in->repeats = in->plugin->extension(SCOPE_REPEATS);
+        in->inputs = in->plugin->extension(SCOPE_INPUTS);
+    }
     return check_want(in, err);
 }
 
@@ -240,6 +269,8 @@ void instance_close(instance *in)
     enter(in, LOADING);
     if (in->started)
         in->plugin->fini(in->self);
+    for (int i = 0; i < in->extras; i++)
+        frame_unref(in->extra[i].f);
     free(in->kwargs);
     json_decref(in->values);
     schema_free(in->schema);
@@ -341,7 +372,7 @@ static int check_input(const instance *in, const frame *input, scope_error *err)
     if (!input)
         return SCOPE_OK;
     const scope_video *v = &input->v;
-    if (v->t != w->t || v->c != w->c || v->dtype != w->dtype || (w->h && v->h != w->h) ||
+    if (v->t != w->t || (w->c && v->c != w->c) || v->dtype != w->dtype || (w->h && v->h != w->h) ||
         (w->w && v->w != w->w))
         return error_set(err, SCOPE_EINVAL, "",
                          "%s wants t %d, h %d, w %d, c %d, dtype %d, not t %d, h %d, w %d, c %d, "
@@ -349,6 +380,31 @@ static int check_input(const instance *in, const frame *input, scope_error *err)
                          in->plugin->id, w->t, w->h, w->w, w->c, w->dtype, v->t, v->h, v->w, v->c,
                          v->dtype);
     return SCOPE_OK;
+}
+
+bool instance_knows_input(const instance *in, const char *name)
+{
+    for (int i = 0; in->inputs && in->inputs->names[i]; i++) {
+        if (!strcmp(in->inputs->names[i], name))
+            return true;
+    }
+    return false;
+}
+
+int instance_set_input(instance *in, const char *name, frame *f, scope_error *err)
+{
+    int i = 0;
+    while (i < in->extras && strcmp(in->extra[i].name, name))
+        i++;
+    if (i == EXTRAS_MAX)
+        return error_set(err, SCOPE_EINVAL, "", "there are more than %d inputs beside the main one",
+                         EXTRAS_MAX);
+    frame *before = i < in->extras ? in->extra[i].f : NULL;
+    in->extra[i].name = name;
+    in->extra[i].f = f ? frame_ref(f) : NULL;
+    in->extras = i < in->extras ? in->extras : i + 1;
+    frame_unref(before);
+    return 0;
 }
 
 static bool same_layout(const scope_video *a, const scope_video *b)
@@ -440,6 +496,11 @@ int instance_stages(const instance *in, scope_stage *stages, int max)
         return 0;
     int count = in->stages->last(in->self, stages, max);
     return count < 0 ? 0 : count > max ? max : count;
+}
+
+int64_t instance_repeated(const instance *in)
+{
+    return in->repeats ? in->repeats->count(in->self) : 0;
 }
 
 double instance_last_ms(const instance *in)

@@ -6,6 +6,7 @@
  */
 #include "command.h"
 #include "error.h"
+#include "extras.h"
 #include "interrupt.h"
 #include "media/sink.h"
 #include "media/source.h"
@@ -24,6 +25,7 @@ typedef struct run {
     run_options opt;
     frame_pool *pool; /* owned, as the rest */
     source *source;   /* NULL for a generator */
+    extras *extras;   /* NULL without --input */
     sink *sink;
     chain *chain;
     keyframes *keys;
@@ -89,7 +91,6 @@ static void note(run *r, const char *text)
  * by what was asked for. */
 static int read_tick(void *ctx, run_tick *tick, scope_error *err)
 {
-    (void)err;
     run *r = ctx;
     int64_t n = MAX(r->ticks++, r->job.counts.written);
     if (r->opt.frames >= 0 && n >= r->opt.frames)
@@ -97,7 +98,8 @@ static int read_tick(void *ctx, run_tick *tick, scope_error *err)
     double frame_us = 1e6 * r->fps_d / r->fps_n, start_us = r->opt.start * 1e6;
     *tick = (run_tick){.pts_us = llround(start_us + (double)n * frame_us),
                        .duration_us = llround(frame_us)};
-    return 1;
+    int status = extras_show(r->extras, r->chain, tick->pts_us, err);
+    return status ? status : 1;
 }
 
 static int read_frame(void *ctx, run_tick *tick, scope_error *err)
@@ -117,7 +119,11 @@ static int read_frame(void *ctx, run_tick *tick, scope_error *err)
     if (!fitting)
         return SCOPE_ENOMEM;
     *tick = (run_tick){fitting, fitting->v.pts_us, fitting->duration_us};
-    return 1;
+    int status = extras_show(r->extras, r->chain, tick->pts_us, err);
+    if (!status)
+        return 1;
+    frame_unref(fitting);
+    return status;
 }
 
 /* Sound up to the end of the picture; *why says what stopped it. */
@@ -195,6 +201,14 @@ static int open_source(run *r, scope_error *err)
     return 0;
 }
 
+static int open_extras(run *r, scope_error *err)
+{
+    if (!r->opt.extras)
+        return 0;
+    r->extras = extras_open(r->opt.extras, r->opt.start, cancelled, r->pool, err);
+    return r->extras ? 0 : err->status;
+}
+
 static int open_keys(run *r, scope_error *err)
 {
     if (!r->opt.keyframes)
@@ -268,7 +282,7 @@ static int open_chain(run *r, scope_error *err)
     if (!makes && !r->source)
         return error_set(err, SCOPE_EINVAL, "", "%s needs an INPUT",
                          instance_id(chain_at(r->chain, 0)));
-    return 0;
+    return extras_show(r->extras, r->chain, llround(r->opt.start * 1e6), err); /* the names */
 }
 
 /* A generator without an end would fill the disk. */
@@ -287,6 +301,8 @@ static int open_all(run *r, scope_error *err)
     int status = check_end(r, err);
     if (!status)
         status = open_source(r, err);
+    if (!status)
+        status = open_extras(r, err);
     if (!status)
         status = open_keys(r, err);
     if (!status)
@@ -388,6 +404,7 @@ int command_run(int argc, char **argv)
     sink_close(r.sink);
     source_close(r.source);
     chain_close(r.chain);
+    extras_close(r.extras);
     keyframes_free(r.keys);
     sheet_free(r.sheet);
     converter_free(r.resize);

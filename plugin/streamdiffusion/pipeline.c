@@ -30,22 +30,24 @@ static k_tensor picture_temp(pipeline *p)
     return k_temp(p->k, K_F32, 1, p->height, p->width, 3);
 }
 
-/* z = the latent of the frame, unscaled */
-static void encode(pipeline *p, int tiny, k_tensor z, const k_image *in)
+/* z = the latent of picture i of those that effects_begin made, unscaled */
+static void encode(pipeline *p, int tiny, int i, k_tensor z)
 {
     k_ctx *k = p->k;
     size_t mark = k_mark(k);
-    k_tensor picture = picture_temp(p);
-    K_CALL(k, image_in, picture, in, tiny ? 1.0f : 2.0f, tiny ? 0.0f : -1.0f);
-    if (tiny)
+    k_tensor picture = net_image(effects_input(p->effects), i);
+    if (tiny) {
         taesd_encode(k, p->m->taesd, z, picture, NULL);
-    else
-        vae_encode(k, p->m->vae, z, picture, NULL);
+    } else {
+        k_tensor centred = picture_temp(p);
+        K_CALL(k, affine, centred, picture, &(k_affine){2, -1, -1, 1});
+        vae_encode(k, p->m->vae, z, centred, NULL);
+    }
     k_release(k, mark);
 }
 
-/* out = the picture of z, which is scaled for its autoencoder already */
-static void decode(pipeline *p, int tiny, const k_image *out, k_tensor z)
+/* To the effects: the picture of z as frame i; z is scaled for its autoencoder already. */
+static void decode(pipeline *p, int tiny, int i, k_tensor z)
 {
     k_ctx *k = p->k;
     size_t mark = k_mark(k);
@@ -54,7 +56,7 @@ static void decode(pipeline *p, int tiny, const k_image *out, k_tensor z)
         taesd_decode(k, p->m->taesd, picture, z, NULL);
     else
         vae_decode(k, p->m->vae, picture, z, NULL);
-    K_CALL(k, image_out, out, picture, tiny ? 1.0f : 0.5f, tiny ? 0.0f : 0.5f);
+    effects_decoded(p->effects, i, picture, tiny ? 1.0f : 0.5f, tiny ? 0.0f : 0.5f);
     k_release(k, mark);
 }
 
@@ -87,7 +89,7 @@ static void denoise_all(pipeline *p, k_tensor x)
 }
 
 /* x = the latent that denoising starts from */
-static void start(pipeline *p, k_tensor x, const k_image *in)
+static void start(pipeline *p, k_tensor x)
 {
     k_ctx *k = p->k;
     const k_tensor none = {0};
@@ -96,7 +98,8 @@ static void start(pipeline *p, k_tensor x, const k_image *in)
         K_CALL(k, mix, x, coef, noise, none, none);
         return;
     }
-    encode(p, p->tiny, x, in);
+    encode(p, p->tiny, 0, x);
+    effects_latent_in(p->effects, x);
     K_CALL(k, mix, x, coef, x, noise, none);
 }
 
@@ -119,36 +122,81 @@ static k_image window(const pipeline *p, const k_image *in)
     return part;
 }
 
-int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_error *err)
+static int check_inputs(const pipeline *p, const k_image *in, const k_image *mask, scope_error *err)
 {
-    k_ctx *k = p->k;
-    if (!p->ready)
-        return scope_fail(err, SCOPE_EINVAL, "The settings in force cannot make a frame.");
-    if (!in && !p->from_text)
+    if (!in && !p->no_input)
         return scope_fail_field(err, SCOPE_EINVAL, "input_mode",
                                 "There is no input frame; give one, or set input_mode to text.");
-    if (!p->from_text && (in->w > INPUT_MAX || in->h > INPUT_MAX))
-        return scope_fail(err, SCOPE_EINVAL, "An input of %dx%d is too large; at most %d a side.",
-                          (int)in->w, (int)in->h, INPUT_MAX);
-    double t0 = pipeline_now_ms();
-    k_release(k, 0);
+    const k_image *given[] = {p->no_input ? NULL : in, mask};
+    for (int i = 0; i < 2; i++) {
+        if (given[i] && (given[i]->w > INPUT_MAX || given[i]->h > INPUT_MAX))
+            return scope_fail(err, SCOPE_EINVAL,
+                              "An input of %dx%d is too large; at most %d a side.",
+                              (int)given[i]->w, (int)given[i]->h, INPUT_MAX);
+    }
+    return 0;
+}
+
+/* The networks' part of a frame. */
+static void make(pipeline *p, double t0)
+{
     k_tensor x = p->latent = latent_temp(p);
-    k_image part = p->from_text ? (k_image){0} : window(p, in);
-    start(p, x, &part);
+    start(p, x);
     double t1 = pipeline_now_ms();
     denoise_all(p, x);
+    effects_latent_out(p->effects, x);
     double t2 = pipeline_now_ms();
-    decode(p, p->tiny, out, x);
-    double t3 = pipeline_now_ms();
+    decode(p, p->tiny, 0, x);
     if (!p->from_text)
         p->ms[STAGE_ENCODE] = t1 - t0;
     p->ms[STAGE_UNET] = t2 - t1;
-    p->ms[STAGE_DECODE] = t3 - t2;
-    p->ms[STAGE_FRAME] = t3 - t0;
+    p->ms[STAGE_DECODE] = pipeline_now_ms() - t2;
+}
+
+int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_error *err)
+{
+    k_ctx *k = p->k;
+    k_image part = {0}, mask = {0};
+    double t0 = pipeline_now_ms(), shown = p->shown;
+    const k_image *given = p->mask;
+    pipeline_with(p, NULL, 1);
+    if (!p->ready)
+        return scope_fail(err, SCOPE_EINVAL, "The settings in force cannot make a frame.");
+    if (check_inputs(p, in, given, err))
+        return err->status;
+    if (!p->no_input)
+        part = window(p, in);
+    if (given)
+        mask = window(p, given);
+    k_release(k, 0);
+    int spared = effects_begin(p->effects, p->no_input ? NULL : &part, given ? &mask : NULL, shown);
+    if (!spared)
+        make(p, t0);
+    double t3 = pipeline_now_ms();
+    effects_finish(p->effects, out);
+    double t4 = pipeline_now_ms();
+    p->ms[STAGE_DECODE] += spared ? 0 : t4 - t3;
+    p->ms[STAGE_FRAME] = t4 - t0;
     if (!k->status)
         return 0;
     p->ready = 0;
     return scope_fail(err, SCOPE_ENOMEM, "The frame failed: %.150s", k->where);
+}
+
+void pipeline_with(pipeline *p, const k_image *mask, double shown)
+{
+    p->mask = mask;
+    p->shown = shown;
+}
+
+void pipeline_reset(pipeline *p)
+{
+    effects_reset(p->effects);
+}
+
+int64_t pipeline_repeats(const pipeline *p)
+{
+    return effects_repeats(p->effects);
 }
 
 /* ---- planning ---------------------------------------------------------------------------------
@@ -186,13 +234,13 @@ static void plan_unet(pipeline *p)
  * frame to the next. */
 static void plan_coders(pipeline *p)
 {
-    k_image frame = {.dtype = K_F32, .t = 1, .h = p->height, .w = p->width, .c = 3};
     k_image largest = {.dtype = K_F32, .t = 1, .h = INPUT_MAX, .w = INPUT_MAX, .c = 4};
     k_tensor z = latent_temp(p);
+    effects_plan(p->effects, &largest);
     for (int tiny = 0; tiny < 2; tiny++) {
         if (p->coders >> tiny & 1) {
-            encode(p, tiny, z, &largest);
-            decode(p, tiny, &frame, z);
+            encode(p, tiny, 0, z);
+            decode(p, tiny, 0, z);
         }
     }
 }
@@ -264,10 +312,13 @@ pipeline *pipeline_open(const model *m, scope_error *err)
         return NULL;
     }
     p->states = sd_malloc(prompts_size(p->prompts) * sizeof *p->states);
+    p->shown = 1;
+    p->effects = effects_open(p->k, err);
     p->timestep = k_keep(p->k, K_F32, 1, 1, 1, 1);
     if (unet_has_guidance(m->unet))
         p->guidance = k_keep(p->k, K_F32, 1, 1, 1, 1);
-    if (text_init(p, &p->wanted) || text_init(p, &p->unwanted) || !p->states || p->k->status) {
+    if (text_init(p, &p->wanted) || text_init(p, &p->unwanted) || !p->states || !p->effects ||
+        p->k->status) {
         scope_fail(err, SCOPE_ENOMEM, "Out of memory while opening the pipeline.");
         pipeline_close(p);
         return NULL;
@@ -282,6 +333,7 @@ void pipeline_close(pipeline *p)
     if (p->k) {
         text_fini(p, &p->wanted);
         text_fini(p, &p->unwanted);
+        effects_close(p->effects);
         k_tensor *kept[] = {&p->timestep, &p->guidance, &p->time, &p->noise, &p->coef};
         for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
             k_drop(p->k, kept[i]);

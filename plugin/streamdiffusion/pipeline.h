@@ -14,6 +14,7 @@
 #ifndef SD_PIPELINE_H
 #define SD_PIPELINE_H
 
+#include "effects.h"
 #include "model.h"
 #include "prompt.h"
 
@@ -24,7 +25,8 @@ enum pipeline_fit { FIT_CROP = 1, FIT_STRETCH };
 typedef struct pipeline_settings {
     int width, height; /* multiples of 8 */
     int fit;           /* enum pipeline_fit */
-    int from_text;     /* start from noise alone, no input frame */
+    int from_text;     /* no input frame: start from noise alone, or with loopback from the result
+                          before */
     int use_taesd;
     prompt_blend prompt;
     const char *negative_prompt;
@@ -35,6 +37,7 @@ typedef struct pipeline_settings {
     int index_count; /* of t_index_list; 0: the grid of `steps` and `strength` */
     int index[SCHEDULER_MAX_STEPS];
     int do_add_noise; /* noise before steps 2, 3, ... */
+    effects_settings effects;
 } pipeline_settings;
 
 /* m outlives the result. [load] */
@@ -56,6 +59,16 @@ const char *pipeline_notice(const pipeline *p);
  * pipeline starts from text. On failure the frame is void, and the pipeline must be set again
  * before the next. [frame] */
 int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_error *err);
+
+/* What the next frame is made of beside its input, and that frame alone: the picture of a mask, of
+ * any size (NULL: none; borrowed until pipeline_frame returns), and the share of the result that
+ * shows over the input, 0 to run no network. Not called: no mask, 1. [frame] */
+void pipeline_with(pipeline *p, const k_image *mask, double shown);
+
+/* Forget earlier frames. [frame] */
+void pipeline_reset(pipeline *p);
+/* Frames that were repeated instead of made, so far. [frame] */
+int64_t pipeline_repeats(const pipeline *p);
 
 /* SCOPE_STAGES of the last pipeline_set and pipeline_frame: text, encode, unet, decode, frame. */
 int pipeline_stages(const pipeline *p, scope_stage *stages, int max);

@@ -118,6 +118,19 @@ static void set_coefficients(pipeline *p, double guidance)
     k_put(p->k, p->coef, row);
 }
 
+static void set_effects(pipeline *p, const pipeline_settings *s)
+{
+    const model_config *c = &p->m->config;
+    const effects_frame frame = {.width = s->width,
+                                 .height = s->height,
+                                 .frames = 1,
+                                 .channels = c->unet.in_channels,
+                                 .latent_scale =
+                                     p->tiny ? c->taesd.scaling_factor : c->vae.scaling_factor,
+                                 .seed = s->seed};
+    effects_set(p->effects, &s->effects, &frame);
+}
+
 static void choose_coder(pipeline *p, int use_taesd)
 {
     const model *m = p->m;
@@ -162,19 +175,21 @@ static int set(pipeline *p, const scope_host *host, const pipeline_settings *s, 
         p->k->status = 0; /* a new attempt */
     p->ready = 0;
     p->notice[0] = 0;
+    p->no_input = s->from_text;
+    p->from_text = s->from_text && !s->effects.loopback;
     if (check_size(s->width, s->height, err) ||
         scheduler_plan(&schedule, &p->m->config.scheduler, s->steps,
-                       s->from_text ? 1.0 : s->strength, s->index, s->index_count, err))
+                       p->from_text ? 1.0 : s->strength, s->index, s->index_count, err))
         return -1;
     double embedded = 0;
     if (c->time_cond_proj_dim)
         embedded = s->guidance_scale > 0 ? s->guidance_scale : usual_guidance;
     p->guided = !embedded && s->guidance_scale > 1;
-    p->from_text = s->from_text;
     p->fit = s->fit;
     p->add_noise = s->do_add_noise;
     choose_coder(p, s->use_taesd);
     resize(p, schedule.count, s->width, s->height);
+    set_effects(p, s);
     if (replan(p, host, s->width, s->height, err))
         return -1;
     k_release(p->k, 0);

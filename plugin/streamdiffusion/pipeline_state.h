@@ -34,15 +34,20 @@ struct pipeline {
     int ready;         /* 0 until pipeline_set succeeds, and after any failure */
     int width, height; /* planned for; 0: for none */
     unsigned coders;   /* autoencoders planned for, 1 << tiny; one that was used stays */
-    int from_text, tiny, fit, add_noise, guided;
-    double embedded_scale; /* guidance that the time rows hold; 0: none */
-    scheduler schedule;    /* whose timesteps the time rows hold */
-    uint64_t seed;         /* of the noise */
-    int drawn;             /* the noise is that of seed */
-    int timed;             /* the time rows are those of schedule and embedded_scale */
-    k_tensor time;         /* kept [steps, 1, 1, unet_time_channels] */
-    k_tensor noise;        /* kept [steps, h, w, channels]: E_i */
-    k_tensor coef;         /* kept [rows, 1, 1, 3] */
+    int from_text, tiny, fit, add_noise, guided; /* from_text: from noise alone */
+    int no_input;                                /* frames have no input */
+    double embedded_scale;                       /* guidance that the time rows hold; 0: none */
+    scheduler schedule;                          /* whose timesteps the time rows hold */
+    uint64_t seed;                               /* of the noise */
+    int drawn;                                   /* the noise is that of seed */
+    int timed;      /* the time rows are those of schedule and embedded_scale */
+    k_tensor time;  /* kept [steps, 1, 1, unet_time_channels] */
+    k_tensor noise; /* kept [steps, h, w, channels]: E_i */
+    k_tensor coef;  /* kept [rows, 1, 1, 3] */
+
+    effects *effects;    /* owned */
+    const k_image *mask; /* borrowed, of the next frame; or NULL */
+    double shown;        /* of the next frame */
 
     k_tensor latent; /* of the last frame: lies first in the arena, where nothing else is put */
     double ms[STAGES];

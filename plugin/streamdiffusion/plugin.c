@@ -7,6 +7,7 @@
 #include "pipeline.h"
 
 #include "alloc.h"
+#include "bypass.h"
 
 #include <stdlib.h>
 
@@ -23,6 +24,9 @@ typedef struct instance {
     uint64_t generation;    /* of the parameters in force */
     int set;                /* they are in force */
     char notice[192];       /* the last one logged */
+    bypass bypass;
+    const scope_inputs *inputs; /* of the host, borrowed; NULL: it has none to give */
+    int told_of_mask;           /* that there is none */
 } instance;
 
 /* ---- parameters -------------------------------------------------------------------------------
@@ -47,6 +51,26 @@ static prompt_blend prompts_of(const scope_kwargs *kw)
     return b;
 }
 
+static effects_settings effects_of(const scope_kwargs *kw)
+{
+    return (effects_settings){
+        .loopback = scope_int(kw, "image_loopback") != 0,
+        .loopback_mix = scope_num(kw, "loopback_mix"),
+        .loopback_zoom = scope_num(kw, "loopback_zoom"),
+        .loopback_rotate = scope_num(kw, "loopback_rotate"),
+        .loopback_decay = scope_num(kw, "loopback_decay"),
+        .loopback_mirror = is(kw, "loopback_edges", "mirror"),
+        .latent_feedback = scope_num(kw, "latent_feedback"),
+        .masked = scope_int(kw, "mask_compositing") != 0,
+        .mask_source = is(kw, "mask_source", "input") ? MASK_INPUT : MASK_ALPHA,
+        .mask_feather = scope_num(kw, "mask_feather"),
+        .mask_strength = scope_num(kw, "mask_strength"),
+        .similar = scope_int(kw, "similar_image_filter_enabled") != 0,
+        .similar_threshold = scope_num(kw, "similar_image_filter_threshold"),
+        .similar_max_skip = (int)scope_int(kw, "similar_image_filter_max_skip"),
+    };
+}
+
 /* Strings stay the host's, until the call of the ABI returns. */
 static pipeline_settings settings_of(const scope_kwargs *kw)
 {
@@ -63,6 +87,7 @@ static pipeline_settings settings_of(const scope_kwargs *kw)
         .steps = (int)scope_int(kw, "num_inference_steps"),
         .strength = scope_num(kw, "strength"),
         .do_add_noise = scope_int(kw, "do_add_noise") != 0,
+        .effects = effects_of(kw),
     };
     const scope_value *index = scope_get(kw, "t_index_list");
     for (int i = 0; i < index->count && i < SCHEDULER_MAX_STEPS; i++)
@@ -96,6 +121,21 @@ static k_image image_of(const scope_video *v)
                      .stride_h = v->stride_h};
 }
 
+/* The picture that is the mask; data NULL where none is wanted or given, the latter told once. */
+static k_image mask_of(instance *in, const scope_kwargs *kw)
+{
+    if (!scope_int(kw, "mask_compositing") || !is(kw, "mask_source", "input"))
+        return (k_image){0};
+    const scope_video *v = in->inputs ? in->inputs->get(in->host, "mask") : NULL;
+    if (!v && !in->told_of_mask)
+        in->host->log(
+            in->host, SCOPE_WARN,
+            "mask_source is input, but there is no input named mask, so the result covers "
+            "everything; scope run --input mask=FILE gives one.");
+    in->told_of_mask |= !v;
+    return v ? image_of(v) : (k_image){0};
+}
+
 /* enabled = false: the input as it is, or nothing where there is none. */
 static int pass_through(instance *in, const scope_video *from, scope_video *to, scope_error *err)
 {
@@ -122,8 +162,13 @@ static int process(void *self, const scope_kwargs *kw, const scope_video *from, 
                    scope_error *err)
 {
     instance *in = self;
-    if (!scope_int(kw, "enabled"))
+    /* Without an input there is nothing to fade to. */
+    int fade = from ? (int)scope_int(kw, "bypass_fade") : 0;
+    double shown = bypass_step(&in->bypass, scope_int(kw, "enabled") != 0, fade);
+    if (shown <= 0 && !fade) {
+        pipeline_reset(in->pipeline);
         return pass_through(in, from, to, err);
+    }
     if (!in->set || kw->generation != in->generation) {
         pipeline_settings s = settings_of(kw);
         in->set = 0;
@@ -142,8 +187,23 @@ static int process(void *self, const scope_kwargs *kw, const scope_video *from, 
     if (status)
         return status;
     k_image output = image_of(to), input = from ? image_of(from) : (k_image){0};
+    k_image mask = mask_of(in, kw);
+    pipeline_with(in->pipeline, mask.data ? &mask : NULL, shown);
     in->set = !pipeline_frame(in->pipeline, from ? &input : NULL, &output, err);
     return in->set ? SCOPE_OK : err->status;
+}
+
+static void reset(void *self)
+{
+    instance *in = self;
+    pipeline_reset(in->pipeline);
+    in->bypass = (bypass){0};
+}
+
+static int64_t count_repeats(void *self)
+{
+    const instance *in = self;
+    return pipeline_repeats(in->pipeline);
 }
 
 static int32_t last_stages(void *self, scope_stage *stages, int32_t max)
@@ -195,8 +255,11 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
         fini(in);
         return err->status;
     }
+    in->inputs = host->extension(host, SCOPE_INPUTS);
     if (is(kw, "input_mode", "text"))
         want->t = 0;
+    else
+        want->c = 0; /* alpha may be the mask */
     host->progress(host, 1.0, "ready");
     *self = in;
     return SCOPE_OK;
@@ -204,8 +267,14 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
 
 static const void *extension(const char *id)
 {
+    static const char *const names[] = {"mask", NULL};
     static const scope_stages stages = {.last = last_stages};
-    return strcmp(id, SCOPE_STAGES) ? NULL : &stages;
+    static const scope_repeats repeats = {.count = count_repeats};
+    static const scope_input_names inputs = {.names = names};
+    return !strcmp(id, SCOPE_STAGES)    ? (const void *)&stages
+           : !strcmp(id, SCOPE_REPEATS) ? (const void *)&repeats
+           : !strcmp(id, SCOPE_INPUTS)  ? (const void *)&inputs
+                                        : NULL;
 }
 
 static const scope_plugin streamdiffusion = {
@@ -214,6 +283,7 @@ static const scope_plugin streamdiffusion = {
     .schema = schema_json,
     .init = init,
     .process = process,
+    .reset = reset,
     .fini = fini,
     .extension = extension,
 };

@@ -80,6 +80,8 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
         want->w = 40, want->h = 24;
     if (is("generator"))
         want->t = 0;
+    if (is("takes_extra"))
+        want->c = 0;
     struct faulty *f = calloc(1, sizeof *f);
     f->host = host;
     *self = f;
@@ -135,6 +137,16 @@ static int misbehave(struct faulty *f, const scope_video *in, scope_video *out, 
     return 0;
 }
 
+/* The first byte of the input "extra", and of one that nobody gives. */
+static int extra(const struct faulty *f)
+{
+    const scope_inputs *inputs = is("takes_extra") ? f->host->extension(f->host, SCOPE_INPUTS) : 0;
+    const scope_video *v = inputs ? inputs->get(f->host, "extra") : NULL;
+    if (inputs && inputs->get(f->host, "other"))
+        abort();
+    return v ? *(const uint8_t *)v->data : 0;
+}
+
 static int process(void *self, const scope_kwargs *kw, const scope_video *in, scope_video *out,
                    scope_error *err)
 {
@@ -147,7 +159,7 @@ static int process(void *self, const scope_kwargs *kw, const scope_video *in, sc
     if ((status = f->host->video(f->host, out, err)) < 0)
         return status;
     shared_state++;
-    int noise = is("random") || is("shares_state") ? shared_state : 0;
+    int noise = is("random") || is("shares_state") ? shared_state : extra(f);
     int rows = is("unwritten") ? out->h - 1 : out->h;
     for (int y = 0; y < rows; y++) {
         uint8_t *dst = scope_row(out, 0, y);
@@ -192,9 +204,22 @@ static int32_t last_stages(void *self, scope_stage *stages, int32_t max)
     return 2;
 }
 
+static int64_t count(void *self)
+{
+    (void)self;
+    return shared_state;
+}
+
 static const void *extension(const char *id)
 {
     static const scope_stages stages = {last_stages};
+    static const char *const names[] = {"other", "extra", NULL};
+    static const scope_input_names inputs = {names};
+    static const scope_repeats repeats = {count};
+    if (is("takes_extra") && strcmp(id, SCOPE_STAGES))
+        return !strcmp(id, SCOPE_INPUTS)    ? (const void *)&inputs
+               : !strcmp(id, SCOPE_REPEATS) ? (const void *)&repeats
+                                            : NULL;
     return strcmp(id, SCOPE_STAGES) ? NULL : &stages;
 }
 

@@ -61,6 +61,9 @@ static const struct {
     OFFSET(scope_library, plugins, 8),
     SIZE(scope_stage, 16),
     SIZE(scope_stages, 8),
+    SIZE(scope_repeats, 8),
+    SIZE(scope_input_names, 8),
+    SIZE(scope_inputs, 8),
 };
 
 START_TEST(layouts)
