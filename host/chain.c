@@ -323,6 +323,24 @@ int64_t chain_waiting(const chain *c, int64_t *pts_us)
     return waiting;
 }
 
+int chain_set_input(chain *c, const char *name, frame *f, scope_error *err)
+{
+    for (int i = 0; i < c->count; i++) {
+        if (instance_knows_input(c->links[i].in, name))
+            return instance_set_input(c->links[i].in, name, f, err);
+    }
+    return error_set(err, SCOPE_EINVAL, "", "--input %s: no plugin here has an input of that name",
+                     name);
+}
+
+int64_t chain_repeated(const chain *c)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < c->count; i++)
+        sum += instance_repeated(c->links[i].in);
+    return sum;
+}
+
 int64_t chain_skipped(const chain *c)
 {
     return c->skipped;

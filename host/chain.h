@@ -42,7 +42,12 @@ int chain_flush(chain *c, chain_emit emit, void *ctx, const char **at, scope_err
 
 /* Frames that went in and wait inside a plugin that lags; the time of the first in *pts_us. */
 int64_t chain_waiting(const chain *c, int64_t *pts_us);
-int64_t chain_skipped(const chain *c); /* calls for which a plugin emitted nothing */
-double chain_last_ms(const chain *c);  /* inside plugins, in the last chain_push */
+/* The first plugin that knows an input of this name gets f at its next calls (NULL: none); the name
+ * is borrowed until chain_close. Negative with *err when none knows it. [frame] */
+int chain_set_input(chain *c, const char *name, frame *f, scope_error *err);
+
+int64_t chain_repeated(const chain *c); /* frames that plugins repeated instead of making them */
+int64_t chain_skipped(const chain *c);  /* calls for which a plugin emitted nothing */
+double chain_last_ms(const chain *c);   /* inside plugins, in the last chain_push */
 
 #endif

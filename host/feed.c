@@ -26,6 +26,7 @@ int feed(job *k)
     scope_video shape = *instance_want(k->in);
     shape.h = shape.h ? shape.h : k->h;
     shape.w = shape.w ? shape.w : k->w;
+    shape.c = shape.c ? shape.c : 3;
     k->last = NULL;
     for (int i = 0; i < k->frames; i++) {
         frame *input = NULL, *output;

@@ -17,7 +17,8 @@
 #include <string.h>
 #include <time.h>
 
-enum { LENT_MAX = 32 }; /* frames a plugin may ask for in one call */
+enum { LENT_MAX = 32 };  /* frames a plugin may ask for in one call */
+enum { EXTRAS_MAX = 8 }; /* inputs beside the main one */
 
 enum turn { IDLE, LOADING, FRAMING };
 
@@ -32,8 +33,16 @@ struct instance {
     scope_video want;
     frame_pool *pool; /* borrowed until instance_close */
     instance_sink sink;
-    const scope_stages *stages; /* borrowed from the library, as the next; NULL when not told */
+    const scope_stages *stages; /* borrowed from the library, as the next three; NULL: not told */
     const scope_latency *latency;
+    const scope_repeats *repeats;
+    const scope_input_names *inputs;
+    struct {
+        const char *name; /* borrowed */
+        frame *f;         /* referenced */
+        scope_video seen; /* what the plugin gets of it: a copy that it may bend */
+    } extra[EXTRAS_MAX];
+    int extras;
 
     int turn;              /* atomic enum turn: which tag is being called */
     pthread_t runner;      /* the thread of that call; valid while turn is not IDLE */
@@ -135,11 +144,30 @@ static int32_t host_live(const scope_host *host)
     return in->sink.live;
 }
 
+static const scope_video *host_input(const scope_host *host, const char *name)
+{
+    instance *in = host->ctx;
+    if (!is_turn(in, FRAMING)) {
+        misused(in, "asked for an input outside process(), or from a thread of its own");
+        return NULL;
+    }
+    for (int i = 0; i < in->extras; i++) {
+        if (!strcmp(in->extra[i].name, name) && in->extra[i].f) {
+            in->extra[i].seen = in->extra[i].f->v;
+            return &in->extra[i].seen;
+        }
+    }
+    return NULL;
+}
+
 static const void *host_extension(const scope_host *host, const char *id)
 {
     static const scope_live live = {host_live};
+    static const scope_inputs inputs = {.get = host_input};
     (void)host;
-    return strcmp(id, SCOPE_LIVE) ? NULL : &live;
+    if (!strcmp(id, SCOPE_LIVE))
+        return &live;
+    return strcmp(id, SCOPE_INPUTS) ? NULL : &inputs;
 }
 
 /* ---- loading ----------------------------------------------------------------------------------
@@ -193,7 +221,7 @@ static int check_want(instance *in, scope_error *err)
                          "%s wants frames on device %d; this host has SCOPE_CPU only",
                          in->plugin->id, w->device);
     if (w->t < 0 || w->h < 0 || w->w < 0 || !frame_dtype_size(w->dtype) ||
-        (w->c != 1 && w->c != 3 && w->c != 4))
+        (w->c != 0 && w->c != 1 && w->c != 3 && w->c != 4))
         return error_set(err, SCOPE_EINVAL, "",
                          "%s: init() wants impossible frames (t %d, h %d, w %d, c %d, dtype %d)",
                          in->plugin->id, w->t, w->h, w->w, w->c, w->dtype);
@@ -212,6 +240,8 @@ static int start(instance *in, scope_error *err)
     if (in->plugin->extension) {
         in->stages = in->plugin->extension(SCOPE_STAGES);
         in->latency = in->plugin->extension(SCOPE_LATENCY);
+        in->repeats = in->plugin->extension(SCOPE_REPEATS);
+        in->inputs = in->plugin->extension(SCOPE_INPUTS);
     }
     return check_want(in, err);
 }
@@ -250,6 +280,8 @@ void instance_close(instance *in)
     enter(in, LOADING);
     if (in->started)
         in->plugin->fini(in->self);
+    for (int i = 0; i < in->extras; i++)
+        frame_unref(in->extra[i].f);
     free(in->kwargs);
     json_decref(in->values);
     schema_free(in->schema);
@@ -351,7 +383,7 @@ static int check_input(const instance *in, const frame *input, scope_error *err)
     if (!input)
         return SCOPE_OK;
     const scope_video *v = &input->v;
-    if (v->t != w->t || v->c != w->c || v->dtype != w->dtype || (w->h && v->h != w->h) ||
+    if (v->t != w->t || (w->c && v->c != w->c) || v->dtype != w->dtype || (w->h && v->h != w->h) ||
         (w->w && v->w != w->w))
         return error_set(err, SCOPE_EINVAL, "",
                          "%s wants t %d, h %d, w %d, c %d, dtype %d, not t %d, h %d, w %d, c %d, "
@@ -359,6 +391,31 @@ static int check_input(const instance *in, const frame *input, scope_error *err)
                          in->plugin->id, w->t, w->h, w->w, w->c, w->dtype, v->t, v->h, v->w, v->c,
                          v->dtype);
     return SCOPE_OK;
+}
+
+bool instance_knows_input(const instance *in, const char *name)
+{
+    for (int i = 0; in->inputs && in->inputs->names[i]; i++) {
+        if (!strcmp(in->inputs->names[i], name))
+            return true;
+    }
+    return false;
+}
+
+int instance_set_input(instance *in, const char *name, frame *f, scope_error *err)
+{
+    int i = 0;
+    while (i < in->extras && strcmp(in->extra[i].name, name))
+        i++;
+    if (i == EXTRAS_MAX)
+        return error_set(err, SCOPE_EINVAL, "", "there are more than %d inputs beside the main one",
+                         EXTRAS_MAX);
+    frame *before = i < in->extras ? in->extra[i].f : NULL;
+    in->extra[i].name = name;
+    in->extra[i].f = f ? frame_ref(f) : NULL;
+    in->extras = i < in->extras ? in->extras : i + 1;
+    frame_unref(before);
+    return 0;
 }
 
 static bool same_layout(const scope_video *a, const scope_video *b)
@@ -459,6 +516,11 @@ int instance_latency(const instance *in)
            : frames < 0                    ? 0
            : frames > INSTANCE_LATENCY_MAX ? INSTANCE_LATENCY_MAX
                                            : frames;
+}
+
+int64_t instance_repeated(const instance *in)
+{
+    return in->repeats ? in->repeats->count(in->self) : 0;
 }
 
 double instance_last_ms(const instance *in)

@@ -31,7 +31,7 @@ void instance_close(instance *in); /* [load] NULL is fine */
 const char *instance_id(const instance *in);
 const schema *instance_schema(const instance *in);
 /* What process() is to be fed, as init() left it: t = 0 for a generator; h, w, c, dtype. h and w
- * are 0 when any size will do. */
+ * are 0 when any size will do, c when any channels will. */
 const scope_video *instance_want(const instance *in);
 
 /* Put new values in force from the next frame on: a partial object merged over the present ones,
@@ -42,6 +42,13 @@ json_t *instance_values(const instance *in);
 
 /* The time that a generator finds in out->pts_us at its next call; 0 until told. [frame] */
 void instance_set_time(instance *in, int64_t pts_us);
+
+/* Does the plugin know an input of this name beside its main one (SCOPE_INPUTS)? */
+bool instance_knows_input(const instance *in, const char *name);
+/* What it then gets at its next calls; NULL for none. `name` is borrowed, and f is referenced,
+ * until another takes its place or instance_close. Negative with *err when there are too many.
+ * [frame] */
+int instance_set_input(instance *in, const char *name, frame *f, scope_error *err);
 
 /* One call. `input` is NULL for a generator. *output is a frame to unref, or NULL when the plugin
  * emitted nothing; it may be `input` itself, referenced once more, when the plugin left it
@@ -56,6 +63,9 @@ int instance_stages(const instance *in, scope_stage *stages, int max);
  * or -1 where the plugin does not tell, and so answers at once. [frame] */
 enum { INSTANCE_LATENCY_MAX = 255 };
 int instance_latency(const instance *in);
+/* Frames so far that repeat an earlier one, where the plugin tells them (SCOPE_REPEATS), else 0.
+ * [frame] */
+int64_t instance_repeated(const instance *in);
 /* Wall time of the last process() call in ms. [frame] */
 double instance_last_ms(const instance *in);
 

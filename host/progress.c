@@ -34,6 +34,7 @@ void progress_line(char *line, size_t size, const progress_counts *c, double sec
     if (c->total > c->read && fps > 0)
         append_time(line, size, (double)(c->total - c->read) / fps);
     append(line, size, ", %lld dropped", c->dropped);
+    append(line, size, ", %lld repeated", c->repeated);
     append(line, size, ", %lld skipped", c->skipped);
     append(line, size, ", %lld failed", c->failed);
 }
@@ -50,11 +51,11 @@ static json_t *counts_json(const char *name, const progress *p, const progress_c
                            int64_t now_us)
 {
     double seconds = 1e-6 * (double)(now_us - p->start_us);
-    json_t *event = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "event", name, "read",
-                              (json_int_t)c->read, "written", (json_int_t)c->written, "skipped",
-                              (json_int_t)c->skipped, "failed", (json_int_t)c->failed, "dropped",
-                              (json_int_t)c->dropped, "seconds", seconds, "fps",
-                              seconds > 0 ? (double)c->read / seconds : 0.0);
+    json_t *event = json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "event", name, "read", (json_int_t)c->read,
+        "written", (json_int_t)c->written, "repeated", (json_int_t)c->repeated, "skipped",
+        (json_int_t)c->skipped, "failed", (json_int_t)c->failed, "dropped", (json_int_t)c->dropped,
+        "seconds", seconds, "fps", seconds > 0 ? (double)c->read / seconds : 0.0);
     if (c->total >= 0)
         json_object_set_new(event, "total", json_integer(c->total));
     return event;

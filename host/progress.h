@@ -8,12 +8,13 @@
 #include <stdio.h>
 
 typedef struct progress_counts {
-    int64_t total;   /* frames to come in all, about; -1 when unknown */
-    int64_t read;    /* frames of the input */
-    int64_t written; /* frames of the output */
-    int64_t skipped; /* the plugins emitted nothing for them */
-    int64_t failed;  /* a plugin failed on them */
-    int64_t dropped; /* of a live input, while busy */
+    int64_t total;    /* frames to come in all, about; -1 when unknown */
+    int64_t read;     /* frames of the input */
+    int64_t written;  /* frames of the output */
+    int64_t repeated; /* of them, the same as before: the plugins spared the work */
+    int64_t skipped;  /* the plugins emitted nothing for them */
+    int64_t failed;   /* a plugin failed on them */
+    int64_t dropped;  /* of a live input, while busy */
 } progress_counts;
 
 enum progress_mode { PROGRESS_QUIET = 1, PROGRESS_TEXT, PROGRESS_JSON };

@@ -6,6 +6,7 @@
  */
 #include "command.h"
 #include "error.h"
+#include "extras.h"
 #include "interrupt.h"
 #include "media/sink.h"
 #include "media/source.h"
@@ -24,6 +25,7 @@ typedef struct run {
     run_options opt;
     frame_pool *pool; /* owned, as the rest */
     source *source;   /* NULL for a generator */
+    extras *extras;   /* NULL without --input */
     sink *sink;
     chain *chain;
     keyframes *keys;
@@ -91,7 +93,6 @@ static void note(run *r, const char *text)
  * by what was asked for. */
 static int read_tick(void *ctx, run_tick *tick, scope_error *err)
 {
-    (void)err;
     run *r = ctx;
     int64_t n = MAX(r->ticks, r->job.counts.written);
     r->ticks++;
@@ -100,7 +101,8 @@ static int read_tick(void *ctx, run_tick *tick, scope_error *err)
     double frame_us = 1e6 * r->fps_d / r->fps_n, start_us = r->opt.start * 1e6;
     *tick = (run_tick){.pts_us = llround(start_us + (double)n * frame_us),
                        .duration_us = llround(frame_us)};
-    return 1;
+    int status = extras_show(r->extras, r->chain, tick->pts_us, err);
+    return status ? status : 1;
 }
 
 static int read_frame(void *ctx, run_tick *tick, scope_error *err)
@@ -120,6 +122,11 @@ static int read_frame(void *ctx, run_tick *tick, scope_error *err)
     if (!fitting)
         return SCOPE_ENOMEM;
     *tick = (run_tick){fitting, fitting->v.pts_us, fitting->duration_us};
+    int status = extras_show(r->extras, r->chain, tick->pts_us, err);
+    if (status) {
+        frame_unref(fitting);
+        return status;
+    }
     if (r->sheet)
         g_queue_push_tail(&r->sources, frame_ref(fitting));
     if (r->sources.length > SOURCES_MAX)
@@ -211,6 +218,14 @@ static int open_source(run *r, scope_error *err)
     return 0;
 }
 
+static int open_extras(run *r, scope_error *err)
+{
+    if (!r->opt.extras)
+        return 0;
+    r->extras = extras_open(r->opt.extras, r->opt.start, cancelled, r->pool, err);
+    return r->extras ? 0 : err->status;
+}
+
 static int open_keys(run *r, scope_error *err)
 {
     if (!r->opt.keyframes)
@@ -286,7 +301,7 @@ static int open_chain(run *r, scope_error *err)
         return error_set(err, SCOPE_EINVAL, "", "%s needs an INPUT",
                          instance_id(chain_at(r->chain, 0)));
     chain_align(r->chain);
-    return 0;
+    return extras_show(r->extras, r->chain, llround(r->opt.start * 1e6), err); /* the names */
 }
 
 /* A generator without an end would fill the disk. */
@@ -305,6 +320,8 @@ static int open_all(run *r, scope_error *err)
     int status = check_end(r, err);
     if (!status)
         status = open_source(r, err);
+    if (!status)
+        status = open_extras(r, err);
     if (!status)
         status = open_keys(r, err);
     if (!status)
@@ -406,6 +423,7 @@ int command_run(int argc, char **argv)
     sink_close(r.sink);
     source_close(r.source);
     chain_close(r.chain);
+    extras_close(r.extras);
     keyframes_free(r.keys);
     sheet_free(r.sheet);
     g_queue_clear_full(&r.sources, (GDestroyNotify)frame_unref);

@@ -36,6 +36,7 @@ static int one(run_job *job, const run_tick *tick, const char **at, scope_error 
         status =
             chain_push(job->chain, tick->in, tick->pts_us, tick->duration_us, emit, job, at, err);
     job->counts.skipped = chain_skipped(job->chain);
+    job->counts.repeated = chain_repeated(job->chain);
     if (!status && job->done)
         job->done(job->ctx, chain_last_ms(job->chain));
     return status;

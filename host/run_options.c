@@ -32,7 +32,7 @@ static const char epilogue[] =
 
 /* What GLib's parser fills in. */
 typedef struct raw {
-    char **plugins, **params;
+    char **plugins, **params, **extras;
     char *output, *fps, *size, *fit, *frames, *seed, *params_file, *keyframes, *dir, *sheet,
         *preset, *save;
     gdouble start;
@@ -43,6 +43,7 @@ static void raw_free(raw *r)
 {
     g_strfreev(r->plugins);
     g_strfreev(r->params);
+    g_strfreev(r->extras);
     char *const texts[] = {r->output,      r->fps,       r->size, r->fit,   r->frames, r->seed,
                            r->params_file, r->keyframes, r->dir,  r->sheet, r->preset, r->save};
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++)
@@ -205,6 +206,7 @@ static int parse_rest(run_options *o, raw *r, int argc, char **argv, const char 
     o->overwrite = r->overwrite;
     o->live = r->live;
     o->output = r->output ? g_strdup(r->output) : run_output_name(o->input, &o->plugins);
+    o->extras = g_strdupv(r->extras);
     o->sheet = g_strdup(r->sheet);
     o->keyframes = g_strdup(r->keyframes);
     return 0;
@@ -218,6 +220,10 @@ bool run_options_parse(run_options *o, int argc, char **argv, int *code)
         {"plugin", 'p', 0, G_OPTION_ARG_STRING_ARRAY, &r.plugins, "A plugin; repeat for a chain",
          "ID"},
         {"output", 'o', 0, G_OPTION_ARG_FILENAME, &r.output, "Where to", "OUTPUT"},
+        {"input", 0, 0, G_OPTION_ARG_STRING_ARRAY, &r.extras,
+         "Another input for a plugin that takes one, such as mask=mask.png; the main one's time "
+         "holds",
+         "NAME=INPUT"},
         {"fps", 0, 0, G_OPTION_ARG_STRING, &r.fps,
          "Frames per second: frames are dropped or repeated; the rate of pictures (24)", "N"},
         {"size", 0, 0, G_OPTION_ARG_STRING, &r.size,
@@ -296,6 +302,7 @@ int run_complain(int code, const scope_error *err)
 void run_options_fini(run_options *o)
 {
     run_plugins_fini(&o->plugins);
+    g_strfreev(o->extras);
     g_free(o->output);
     g_free(o->sheet);
     g_free(o->keyframes);

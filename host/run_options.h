@@ -10,6 +10,7 @@ typedef struct run_options {
     const char *input;       /* borrowed from argv; NULL for a generator */
     char *output;            /* owned; never NULL after parsing */
     char *sheet, *keyframes; /* owned; or NULL */
+    char **extras;           /* owned; --input NAME=FILE, or NULL */
     int fps_n, fps_d;        /* 0 when not given */
     int width, height;       /* 0 when not given */
     enum media_fit fit;

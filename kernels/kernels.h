@@ -186,6 +186,12 @@ typedef struct k_attention {
     int causal; /* query i sees keys 0..i */
 } k_attention;
 
+typedef struct k_affine {
+    float scale, bias, low, high;
+} k_affine;
+
+enum { K_BLUR_MAX = 20 };
+
 /* Pixels that the host owns: [t, h, w, c], c 1 (grey), 3 or 4 (alpha is ignored). */
 typedef struct k_image {
     void *data;
@@ -249,6 +255,29 @@ struct k_ops {
      * t K_F32 [n, 1, 1, 1]  y [n, 1, 1, c], c even. Source: diffusers get_timestep_embedding. */
     void (*sinusoid)(k_ctx *k, k_tensor y, k_tensor t, int sin_first, float shift);
 
+    /* ---- picture: tensors whose rows are dense (ld == c) ---- */
+    /* y = scale * x + bias, no less than low and no more than high; NaN becomes low */
+    void (*affine)(k_ctx *k, k_tensor y, k_tensor x, const k_affine *o);
+    /* y = b + mask (a - b);  mask [n, h, w, 1]; y may be a or b */
+    void (*blend)(k_ctx *k, k_tensor y, k_tensor mask, k_tensor a, k_tensor b);
+    /* y = x at the points (u, v) = (c0 i + c1 j + c2, c3 i + c4 j + c5), where (i, j) is the middle
+     * of y's pixel in pixels from the left upper corner, a whole pixel's middle being at 1/2;
+     * bilinear. coef K_F32 [1, 1, 1, 6]; x has any height and width. Outside of x lies its edge, or
+     * with `mirror` its mirror image (torch grid_sample with align_corners=False, padding_mode
+     * "border" or "reflection"). y is not x. */
+    void (*warp)(k_ctx *k, k_tensor y, k_tensor x, k_tensor coef, int mirror);
+    /* y = sum_d g_d x(i + d) / sum_d g_d along w, or along h where `down` is set, over |d| <=
+     * ceil(3 sigma) that lie inside of x: an edge does not darken. g_d = exp(-d^2 / (2 sigma^2)),
+     * sigma 0..K_BLUR_MAX, 0 copies; y is not x. */
+    void (*blur)(k_ctx *k, k_tensor y, k_tensor x, float sigma, int down);
+    /* y = (a - middle) . (b - middle) / (max(|a - middle|, 1e-6) max(|b - middle|, 1e-6)), per
+     * image, over all its elements;  y K_F32 [n, 1, 1, 1]. The same for any number of threads.
+     * Source: torch cosine_similarity. */
+    void (*cosine)(k_ctx *k, k_tensor y, k_tensor a, k_tensor b, float middle);
+    /* y = x + s (p - x), p = past within -limit..limit, and y = x where past is NaN;
+     * coef K_F32 [1, 1, 1, 2] is s, limit; y may be x */
+    void (*ease)(k_ctx *k, k_tensor y, k_tensor x, k_tensor past, k_tensor coef);
+
     /* ---- noise ---- */
     /* y = N(0, 1), a pure function of (seed, stream, element index): Philox 4x32-10 (Salmon et
      * al. 2011), then Box-Muller in the exact fp32 operations of philox.h, so that every backend
@@ -259,6 +288,9 @@ struct k_ops {
     /* y [t, h, w, 3] = scale * resized(src in 0..1) + bias; bilinear, widened when shrinking
      * (torch interpolate(antialias=True)) */
     void (*image_in)(k_ctx *k, k_tensor y, const k_image *src, float scale, float bias);
+    /* y [t, h, w, 1] = the mask that src is, 0..1, resized alike: its alpha channel, or where it
+     * has none its BT.601 luma */
+    void (*mask_in)(k_ctx *k, k_tensor y, const k_image *src);
     /* dst = clamp(scale * x + bias, 0, 1), U8 rounded to nearest; same height and width;
      * a grey dst takes the BT.601 luma, an alpha channel becomes opaque */
     void (*image_out)(k_ctx *k, const k_image *dst, k_tensor x, float scale, float bias);

@@ -126,7 +126,8 @@ typedef struct scope_plugin {
 
     /* Load weights and build an instance. `want` arrives as one U8 CPU frame of any size;
      * change it to what process() should be fed: t = 0 for a generator, h and w to have
-     * the host resize. On failure *self is ignored and fini() is not called. [load] */
+     * the host resize, c = 0 to take whatever channels each input has, alpha included. On failure
+     * *self is ignored and fini() is not called. [load] */
     int (*init)(const scope_host *host, const scope_kwargs *kw, scope_video *want, void **self,
                 scope_error *err);
 
@@ -190,6 +191,27 @@ typedef struct scope_live {
     /* 1 live, 0 not; may change from one frame to the next. [load] or [frame] */
     int32_t (*now)(const scope_host *host);
 } scope_live;
+
+/* Plugin extension SCOPE_REPEATS: frames that repeat an earlier result instead of making one. */
+#define SCOPE_REPEATS "scope.repeats/1"
+
+typedef struct scope_repeats {
+    int64_t (*count)(void *self); /* since init() [frame] */
+} scope_repeats;
+
+/* SCOPE_INPUTS: inputs beside the one that process() is given, by name. The plugin extension says
+ * which names the plugin knows; the host extension gives what the host has. */
+#define SCOPE_INPUTS "scope.inputs/1"
+
+typedef struct scope_input_names {
+    const char *const *names; /* NULL-terminated, static [scan] */
+} scope_input_names;
+
+typedef struct scope_inputs {
+    /* The frame of that input which belongs to the process() call under way, or NULL where there
+     * is none: U8, of any size and channels, the host's until the call returns. [frame] */
+    const scope_video *(*get)(const scope_host *host, const char *name);
+} scope_inputs;
 
 #ifdef __cplusplus
 }

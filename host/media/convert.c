@@ -230,8 +230,9 @@ frame *converter_run(converter *c, frame *in, const scope_video *want, enum medi
         frame_unref(now);
         now = scaled;
     }
-    if (now && (now->v.c != want->c || now->v.dtype != want->dtype)) {
-        frame *mapped = remap(c, now, want->c, want->dtype, err);
+    int channels = want->c ? want->c : in->v.c;
+    if (now && (now->v.c != channels || now->v.dtype != want->dtype)) {
+        frame *mapped = remap(c, now, channels, want->dtype, err);
         frame_unref(now);
         now = mapped;
     }

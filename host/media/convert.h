@@ -17,9 +17,9 @@ typedef struct converter converter;
 converter *converter_new(frame_pool *pool);
 void converter_free(converter *c);
 
-/* `in` as want->h x want->w (0: as it is), want->c channels and want->dtype; t, pts and duration
- * stay. A new reference to `in` itself when nothing changes. Resizing works in 8 bits. Alpha is
- * composited over black when it goes, 255 when it comes; grey is BT.709 luma. [frame] */
+/* `in` as want->h x want->w (0: as it is), want->c channels (0: as it is) and want->dtype; t, pts
+ * and duration stay. A new reference to `in` itself when nothing changes. Resizing works in 8 bits.
+ * Alpha is composited over black when it goes, 255 when it comes; grey is BT.709 luma. [frame] */
 frame *converter_run(converter *c, frame *in, const scope_video *want, enum media_fit fit,
                      scope_error *err);
 

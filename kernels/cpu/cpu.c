@@ -18,8 +18,15 @@ static const k_ops cpu_ops = {
     .resize_nearest = cpu_resize_nearest,
     .embed = cpu_embed,
     .sinusoid = cpu_sinusoid,
+    .affine = cpu_affine,
+    .blend = cpu_blend,
+    .warp = cpu_warp,
+    .blur = cpu_blur,
+    .cosine = cpu_cosine,
+    .ease = cpu_ease,
     .noise = cpu_noise,
     .image_in = cpu_image_in,
+    .mask_in = cpu_mask_in,
     .image_out = cpu_image_out,
 };
 

@@ -213,8 +213,15 @@ void cpu_resize_nearest(k_ctx *k, k_tensor y, k_tensor x);
 void cpu_embed(k_ctx *k, k_tensor y, k_tensor ids, const k_weight *tokens,
                const k_weight *positions);
 void cpu_sinusoid(k_ctx *k, k_tensor y, k_tensor t, int sin_first, float shift);
+void cpu_affine(k_ctx *k, k_tensor y, k_tensor x, const k_affine *o);
+void cpu_blend(k_ctx *k, k_tensor y, k_tensor mask, k_tensor a, k_tensor b);
+void cpu_warp(k_ctx *k, k_tensor y, k_tensor x, k_tensor coef, int mirror);
+void cpu_blur(k_ctx *k, k_tensor y, k_tensor x, float sigma, int down);
+void cpu_cosine(k_ctx *k, k_tensor y, k_tensor a, k_tensor b, float middle);
+void cpu_ease(k_ctx *k, k_tensor y, k_tensor x, k_tensor past, k_tensor coef);
 void cpu_noise(k_ctx *k, k_tensor y, uint64_t seed, uint32_t stream);
 void cpu_image_in(k_ctx *k, k_tensor y, const k_image *src, float scale, float bias);
+void cpu_mask_in(k_ctx *k, k_tensor y, const k_image *src);
 void cpu_image_out(k_ctx *k, const k_image *dst, k_tensor x, float scale, float bias);
 
 /* Row i of t. */

@@ -61,7 +61,7 @@ static void sum_rows(const cpu_device *d, const k_image *src, int64_t t, const t
     }
 }
 
-static int image_holds(k_ctx *k, const char *op, const k_image *i, k_tensor t)
+static int image_holds(k_ctx *k, const char *op, const k_image *i, k_tensor t, int channels)
 {
     k_tensor picture = {.n = i->t, .h = i->h, .w = i->w, .c = i->c};
     return k_check(k, i->dtype == K_U8 || i->dtype == K_F16 || i->dtype == K_F32, op,
@@ -69,9 +69,11 @@ static int image_holds(k_ctx *k, const char *op, const k_image *i, k_tensor t)
            k_check(k, i->c == 1 || i->c == 3 || i->c == 4, op,
                    "pixels must have 1, 3 or 4 channels (x is the image)", t, picture,
                    (k_tensor){0}) &&
-           k_check(k, t.dtype == K_F32 && t.c == 3 && t.n == i->t && i->h > 0 && i->w > 0, op,
-                   "the tensor must be f32 [t, h, w, 3] (x is the image)", t, picture,
-                   (k_tensor){0});
+           k_check(k, t.dtype == K_F32 && t.c == channels && t.n == i->t && i->h > 0 && i->w > 0,
+                   op,
+                   channels == 1 ? "the tensor must be f32 [t, h, w, 1] (x is the image)"
+                                 : "the tensor must be f32 [t, h, w, 3] (x is the image)",
+                   t, picture, (k_tensor){0});
 }
 
 typedef struct columns {
@@ -86,6 +88,32 @@ static void shift_row(float *y, const float *x, int n, float scale, float bias)
 #pragma omp simd
     for (int i = 0; i < n; i++)
         y[i] = scale * x[i] + bias;
+}
+
+/* The mask of a line of c channels, in place. */
+static void line_to_mask(float *line, int w, int c)
+{
+    for (int x = 0; x < w && c != 1; x++) {
+        const float *from = line + (int64_t)x * c;
+        line[x] = c == 4 ? from[3] : 0.299f * from[0] + 0.587f * from[1] + 0.114f * from[2];
+    }
+}
+
+static void mask_row(const cpu_device *d, const k_image *src, k_tensor y, int64_t r,
+                     const columns *c, float *own)
+{
+    float *line = own, *wide = line + (int64_t)src->w * src->c;
+    taps v = {.weight = wide + (int64_t)src->w * src->c};
+    find_taps(src->h, y.h, (int)(r % y.h), &v);
+    sum_rows(d, src, r / y.h, &v, line, wide);
+    line_to_mask(line, src->w, src->c);
+    for (int x = 0; x < y.w; x++) {
+        const taps *t = &c->at[x];
+        float sum = 0;
+        for (int j = 0; j < t->count; j++)
+            sum += t->weight[j] * line[t->first + j];
+        *cpu_row(y, r * y.w + x) = sum;
+    }
 }
 
 static void resize_row(const cpu_device *d, const k_image *src, k_tensor y, int64_t r,
@@ -111,17 +139,16 @@ static void resize_row(const cpu_device *d, const k_image *src, k_tensor y, int6
     }
 }
 
-void cpu_image_in(k_ctx *k, k_tensor y, const k_image *src, float scale, float bias)
+static void resize(k_ctx *k, const char *op, k_tensor y, const k_image *src, float scale,
+                   float bias)
 {
-    if (!image_holds(k, "image_in", src, y))
-        return;
     const cpu_device *d = cpu_of(k);
     columns c = {.most = most_taps(src->w, y.w)};
     size_t width = (size_t)y.w, line = (size_t)src->w * (size_t)src->c;
     size_t shared = width * (sizeof(taps) + sizeof(float) * (size_t)c.most);
     size_t own = 4 * (2 * line + (size_t)most_taps(src->h, y.h)) / 64 * 64 + 64;
     shared = (shared + 63) / 64 * 64;
-    char *scratch = cpu_scratch(k, "image_in", shared + own * (size_t)d->threads);
+    char *scratch = cpu_scratch(k, op, shared + own * (size_t)d->threads);
     if (k->planning || k->status)
         return;
     c.at = (taps *)scratch;
@@ -132,9 +159,25 @@ void cpu_image_in(k_ctx *k, k_tensor y, const k_image *src, float scale, float b
     }
     int64_t rows = (int64_t)y.n * y.h;
 #pragma omp parallel for schedule(static) num_threads(d->threads)
-    for (int64_t r = 0; r < rows; r++)
-        resize_row(d, src, y, r, &c,
-                   (float *)(scratch + shared + own * (size_t)omp_get_thread_num()), scale, bias);
+    for (int64_t r = 0; r < rows; r++) {
+        float *mine = (float *)(scratch + shared + own * (size_t)omp_get_thread_num());
+        if (y.c == 1)
+            mask_row(d, src, y, r, &c, mine);
+        else
+            resize_row(d, src, y, r, &c, mine, scale, bias);
+    }
+}
+
+void cpu_image_in(k_ctx *k, k_tensor y, const k_image *src, float scale, float bias)
+{
+    if (image_holds(k, "image_in", src, y, 3))
+        resize(k, "image_in", y, src, scale, bias);
+}
+
+void cpu_mask_in(k_ctx *k, k_tensor y, const k_image *src)
+{
+    if (image_holds(k, "mask_in", src, y, 1))
+        resize(k, "mask_in", y, src, 1, 0);
 }
 
 /* ---- out ------------------------------------------------------------------------------------- */
@@ -216,7 +259,7 @@ static void put_row(const k_image *dst, char *row, k_tensor x, int64_t first, fl
 
 void cpu_image_out(k_ctx *k, const k_image *dst, k_tensor x, float scale, float bias)
 {
-    if (!image_holds(k, "image_out", dst, x) ||
+    if (!image_holds(k, "image_out", dst, x, 3) ||
         !k_check(k, dst->h == x.h && dst->w == x.w, "image_out",
                  "the image and the tensor differ in height or width", x, x, (k_tensor){0}) ||
         k->planning)

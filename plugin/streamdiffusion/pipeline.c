@@ -30,22 +30,24 @@ static k_tensor picture_temp(pipeline *p)
     return k_temp(p->k, K_F32, 1, p->height, p->width, 3);
 }
 
-/* z = the latent of the frame, unscaled */
-static void encode(pipeline *p, int tiny, k_tensor z, const k_image *in)
+/* z = the latent of picture i of those that effects_begin made, unscaled */
+static void encode(pipeline *p, int tiny, int i, k_tensor z)
 {
     k_ctx *k = p->k;
     size_t mark = k_mark(k);
-    k_tensor picture = picture_temp(p);
-    K_CALL(k, image_in, picture, in, tiny ? 1.0f : 2.0f, tiny ? 0.0f : -1.0f);
-    if (tiny)
+    k_tensor picture = net_image(effects_input(p->effects), i);
+    if (tiny) {
         taesd_encode(k, p->m->taesd, z, picture, NULL);
-    else
-        vae_encode(k, p->m->vae, z, picture, NULL);
+    } else {
+        k_tensor centred = picture_temp(p);
+        K_CALL(k, affine, centred, picture, &(k_affine){2, -1, -1, 1});
+        vae_encode(k, p->m->vae, z, centred, NULL);
+    }
     k_release(k, mark);
 }
 
-/* out = the picture of z, which is scaled for its autoencoder already */
-static void decode(pipeline *p, int tiny, const k_image *out, k_tensor z)
+/* To the effects: the picture of z as frame i; z is scaled for its autoencoder already. */
+static void decode(pipeline *p, int tiny, int i, k_tensor z)
 {
     k_ctx *k = p->k;
     size_t mark = k_mark(k);
@@ -54,7 +56,7 @@ static void decode(pipeline *p, int tiny, const k_image *out, k_tensor z)
         taesd_decode(k, p->m->taesd, picture, z, NULL);
     else
         vae_decode(k, p->m->vae, picture, z, NULL);
-    K_CALL(k, image_out, out, picture, tiny ? 1.0f : 0.5f, tiny ? 0.0f : 0.5f);
+    effects_decoded(p->effects, i, picture, tiny ? 1.0f : 0.5f, tiny ? 0.0f : 0.5f);
     k_release(k, mark);
 }
 
@@ -62,7 +64,6 @@ static void decode(pipeline *p, int tiny, const k_image *out, k_tensor z)
 static k_image window(const pipeline *p, const k_image *in)
 {
     k_image part = *in;
-    part.t = 1;
     if (p->fit == FIT_STRETCH)
         return part;
     int64_t wide = (int64_t)in->w * p->height, tall = (int64_t)in->h * p->width;
@@ -79,14 +80,13 @@ static k_image window(const pipeline *p, const k_image *in)
 }
 
 /* The latents that denoising starts from, in the stream's first rows. */
-static void start(pipeline *p, const k_image *in)
+static void start(pipeline *p)
 {
     k_tensor x = stream_entry(&p->stream);
-    for (int i = 0; i < x.n && !p->from_text; i++) {
-        k_image part = window(p, in);
-        part.data = (char *)part.data + i * in->stride_t;
-        encode(p, p->tiny, net_image(x, i), &part);
-    }
+    for (int i = 0; i < x.n && !p->from_text; i++)
+        encode(p, p->tiny, i, net_image(x, i));
+    if (!p->from_text)
+        effects_latent_in(p->effects, x);
     stream_noise(p->k, &p->stream);
 }
 
@@ -96,64 +96,104 @@ void pipeline_refresh_noise(pipeline *p)
     p->counts.noises += noise_draw(p->k, &p->stream.noise, &p->seeds, epoch);
 }
 
-static int check_input(const pipeline *p, const k_image *in, const k_image *out, scope_error *err)
+static int check_inputs(const pipeline *p, const k_image *in, const k_image *mask,
+                        const k_image *out, scope_error *err)
 {
+    const k_image *given[] = {p->no_input ? NULL : in, mask};
     int frames = p->stream.plan.frames;
     if (!p->ready)
         return scope_fail(err, SCOPE_EINVAL, "The settings in force cannot make a frame.");
-    if (!in && !p->from_text)
+    if (!in && !p->no_input)
         return scope_fail_field(err, SCOPE_EINVAL, "input_mode",
                                 "There is no input frame; give one, or set input_mode to text.");
-    if (!p->from_text && (in->w > INPUT_MAX || in->h > INPUT_MAX))
-        return scope_fail(err, SCOPE_EINVAL, "An input of %dx%d is too large; at most %d a side.",
-                          (int)in->w, (int)in->h, INPUT_MAX);
-    if (out->t != frames || (!p->from_text && in->t != frames))
+    for (int i = 0; i < 2; i++) {
+        if (given[i] && (given[i]->w > INPUT_MAX || given[i]->h > INPUT_MAX))
+            return scope_fail(err, SCOPE_EINVAL,
+                              "An input of %dx%d is too large; at most %d a side.",
+                              (int)given[i]->w, (int)given[i]->h, INPUT_MAX);
+    }
+    if (out->t != frames || (given[0] && in->t != frames))
         return scope_fail_field(err, SCOPE_EINVAL, "frame_buffer_size",
                                 "There are %d frames in the call; frame_buffer_size is %d.",
-                                p->from_text ? (int)out->t : (int)in->t, frames);
+                                given[0] ? (int)in->t : (int)out->t, frames);
     return 0;
+}
+
+/* The networks' part of a call. */
+static void make(pipeline *p, double t0)
+{
+    pipeline_refresh_noise(p);
+    k_tensor d = latent_temp(p, stream_rows(&p->stream.plan));
+    start(p);
+    double t1 = pipeline_now_ms();
+    k_tensor z = p->latent = stream_denoise(p, d);
+    effects_latent_out(p->effects, z);
+    double t2 = pipeline_now_ms();
+    for (int i = 0; i < z.n; i++)
+        decode(p, p->tiny, i, net_image(z, i));
+    p->frames += z.n;
+    if (!p->from_text)
+        p->ms[STAGE_ENCODE] = t1 - t0;
+    p->ms[STAGE_UNET] = t2 - t1;
+    p->ms[STAGE_DECODE] = pipeline_now_ms() - t2;
+}
+
+/* The texts of this call; a change of them is seen in it. */
+static void advance_texts(pipeline *p)
+{
+    double t0 = pipeline_now_ms();
+    if (!conditioning_advance(p->text))
+        return;
+    p->ms[STAGE_TEXT] = pipeline_now_ms() - t0;
+    effects_refresh(p->effects);
 }
 
 int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_error *err)
 {
     k_ctx *k = p->k;
-    if (check_input(p, in, out, err))
+    k_image part = {0}, mask = {0};
+    const k_image *given = p->mask;
+    double shown = p->shown;
+    pipeline_with(p, NULL, 1);
+    if (check_inputs(p, in, given, out, err))
         return err->status;
-    double before = pipeline_now_ms();
-    int changed = conditioning_advance(p->text);
+    advance_texts(p);
     double t0 = pipeline_now_ms();
-    if (changed)
-        p->ms[STAGE_TEXT] = t0 - before;
+    if (!p->no_input)
+        part = window(p, in);
+    if (given)
+        mask = window(p, given);
     k_release(k, 0);
-    pipeline_refresh_noise(p);
-    k_tensor d = latent_temp(p, stream_rows(&p->stream.plan));
-    start(p, in);
+    int spared = effects_begin(p->effects, p->no_input ? NULL : &part, given ? &mask : NULL, shown);
+    if (!spared)
+        make(p, t0);
     double t1 = pipeline_now_ms();
-    k_tensor z = p->latent = stream_denoise(p, d);
+    effects_finish(p->effects, out);
     double t2 = pipeline_now_ms();
-    for (int i = 0; i < z.n; i++) {
-        k_image one = *out;
-        one.t = 1;
-        one.data = (char *)one.data + i * one.stride_t;
-        decode(p, p->tiny, &one, net_image(z, i));
-    }
-    double t3 = pipeline_now_ms();
-    if (!p->from_text)
-        p->ms[STAGE_ENCODE] = t1 - t0;
-    p->ms[STAGE_UNET] = t2 - t1;
-    p->ms[STAGE_DECODE] = t3 - t2;
-    p->ms[STAGE_FRAME] = t3 - t0;
-    p->frames += z.n;
+    p->ms[STAGE_DECODE] += spared ? 0 : t2 - t1;
+    p->ms[STAGE_FRAME] = t2 - t0;
     if (!k->status)
         return 0;
     p->ready = 0;
     return scope_fail(err, SCOPE_ENOMEM, "The frame failed: %.150s", k->where);
 }
 
+void pipeline_with(pipeline *p, const k_image *mask, double shown)
+{
+    p->mask = mask;
+    p->shown = shown;
+}
+
+int64_t pipeline_repeats(const pipeline *p)
+{
+    return effects_repeats(p->effects);
+}
+
 void pipeline_reset(pipeline *p)
 {
     p->stream.filled = 0;
     p->frames = 0;
+    effects_reset(p->effects);
 }
 
 /* ---- planning ---------------------------------------------------------------------------------
@@ -187,13 +227,13 @@ static void plan_unet(pipeline *p)
  * frame to the next. */
 static void plan_coders(pipeline *p)
 {
-    k_image frame = {.dtype = K_F32, .t = 1, .h = p->height, .w = p->width, .c = 3};
     k_image largest = {.dtype = K_F32, .t = 1, .h = INPUT_MAX, .w = INPUT_MAX, .c = 4};
     k_tensor d = latent_temp(p, p->rows), z = net_image(d, 0);
+    effects_plan(p->effects, &largest);
     for (int tiny = 0; tiny < 2; tiny++) {
         if (p->coders >> tiny & 1) {
-            encode(p, tiny, z, &largest);
-            decode(p, tiny, &frame, z);
+            encode(p, tiny, 0, z);
+            decode(p, tiny, 0, z);
         }
     }
 }
@@ -251,10 +291,12 @@ pipeline *pipeline_open(const model *m, scope_error *err)
         pipeline_close(p);
         return NULL;
     }
+    p->shown = 1;
+    p->effects = effects_open(p->k, err);
     p->timestep = k_keep(p->k, K_F32, 1, 1, 1, 1);
     if (unet_has_guidance(m->unet))
         p->guidance = k_keep(p->k, K_F32, 1, 1, 1, 1);
-    if (p->k->status) {
+    if (!p->effects || p->k->status) {
         scope_fail(err, SCOPE_ENOMEM, "Out of memory while opening the pipeline.");
         pipeline_close(p);
         return NULL;
@@ -268,6 +310,7 @@ void pipeline_close(pipeline *p)
         return;
     if (p->k) {
         stream_fini(p->k, &p->stream);
+        effects_close(p->effects);
         k_tensor *kept[] = {&p->timestep, &p->guidance, &p->time};
         for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
             k_drop(p->k, kept[i]);

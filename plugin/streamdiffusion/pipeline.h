@@ -16,6 +16,7 @@
 #define SD_PIPELINE_H
 
 #include "conditioning.h"
+#include "effects.h"
 #include "guidance.h"
 #include "model.h"
 #include "noise.h"
@@ -27,7 +28,8 @@ enum pipeline_fit { FIT_CROP = 1, FIT_STRETCH };
 typedef struct pipeline_settings {
     int width, height; /* multiples of 8 */
     int fit;           /* enum pipeline_fit */
-    int from_text;     /* start from noise alone, no input frame */
+    int from_text;     /* no input frame: start from noise alone, or with loopback from the result
+                          before */
     int use_taesd;
     prompt_blend prompt;
     const char *negative_prompt;
@@ -49,6 +51,7 @@ typedef struct pipeline_settings {
     int do_add_noise;        /* noise before steps 2, 3, ... */
     int use_denoising_batch; /* up to STREAM_MAX_BATCH steps: one step of several frames a call */
     int frame_buffer_size;   /* frames a call; 0 is 1 */
+    effects_settings effects;
 } pipeline_settings;
 
 enum { PIPELINE_MAX_FRAMES = 8 }; /* a call */
@@ -86,6 +89,13 @@ void pipeline_reset(pipeline *p);
  * width; in has any size, or is NULL when the pipeline starts from text. On failure the frame is
  * void; when the pipeline is not ready after it, it must be set again. [frame] */
 int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_error *err);
+
+/* What the next call is made of beside its input, and that call alone: the picture of a mask, of
+ * any size (NULL: none; borrowed until pipeline_frame returns), and the share of the result that
+ * shows over the input, 0 to run no network. Not called: no mask, 1. [frame] */
+void pipeline_with(pipeline *p, const k_image *mask, double shown);
+/* Frames that were repeated instead of made, so far. [frame] */
+int64_t pipeline_repeats(const pipeline *p);
 
 /* SCOPE_STAGES of the last pipeline_set and pipeline_frame: text, encode, unet, decode, frame. */
 int pipeline_stages(const pipeline *p, scope_stage *stages, int max);

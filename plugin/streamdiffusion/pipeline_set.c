@@ -70,6 +70,18 @@ static void set_time(pipeline *p, const scheduler *schedule, double embedded_sca
     }
 }
 
+static void set_effects(pipeline *p, const pipeline_settings *s, const stream_plan *to)
+{
+    const effects_frame frame = {.width = s->width,
+                                 .height = s->height,
+                                 .frames = to->frames,
+                                 .delay = to->batch ? to->steps - 1 : 0,
+                                 .channels = to->channels,
+                                 .latent_scale = to->scale,
+                                 .seed = s->seed};
+    effects_set(p->effects, &s->effects, &frame);
+}
+
 static void choose_coder(pipeline *p, int use_taesd)
 {
     const model *m = p->m;
@@ -109,6 +121,11 @@ static int replan(pipeline *p, const scope_host *host, int rows, int width, int 
     return failed;
 }
 
+static int from_noise(const pipeline_settings *s)
+{
+    return s->from_text && !s->effects.loopback;
+}
+
 /* What the settings ask of the stream, or the reason why it cannot be. Touches nothing in force. */
 static int choose(const pipeline *p, const pipeline_settings *s, stream_plan *to, scope_error *err)
 {
@@ -117,7 +134,7 @@ static int choose(const pipeline *p, const pipeline_settings *s, stream_plan *to
                         .h = s->height / 8,
                         .w = s->width / 8,
                         .channels = p->m->config.unet.in_channels,
-                        .from_text = s->from_text,
+                        .from_text = from_noise(s),
                         .add_noise = s->do_add_noise,
                         .guide = {s->cfg_type, s->guidance_scale, s->delta}};
     if (check_size(s->width, s->height, err))
@@ -128,8 +145,8 @@ static int choose(const pipeline *p, const pipeline_settings *s, stream_plan *to
                                 PIPELINE_MAX_FRAMES);
     if (s->timestep_count
             ? scheduler_plan_timesteps(&to->schedule, c, s->timestep, s->timestep_count, err)
-            : scheduler_plan(&to->schedule, c, s->steps, s->from_text ? 1.0 : s->strength, s->index,
-                             s->index_count, err))
+            : scheduler_plan(&to->schedule, c, s->steps, from_noise(s) ? 1.0 : s->strength,
+                             s->index, s->index_count, err))
         return -1;
     to->steps = to->schedule.count;
     to->batch = s->use_denoising_batch && to->steps <= STREAM_MAX_BATCH;
@@ -162,7 +179,8 @@ static int put_in_force(pipeline *p, const scope_host *host, const pipeline_sett
         embedded = s->guidance_scale > 0 ? s->guidance_scale : usual_guidance;
     p->notice[0] = 0;
     p->guided = needs_unwanted(to);
-    p->from_text = s->from_text;
+    p->from_text = from_noise(s);
+    p->no_input = s->from_text;
     p->fit = s->fit;
     p->seeds =
         noise_seeds_of(s->seeds.count ? &s->seeds : &(noise_seeds){.count = 1, .seed = {s->seed}});
@@ -171,6 +189,7 @@ static int put_in_force(pipeline *p, const scope_host *host, const pipeline_sett
     notice_steps(p, s, to);
     to->scale = p->tiny ? c->taesd.scaling_factor : c->vae.scaling_factor;
     resize(p, to);
+    set_effects(p, s, to);
     if (noise_reserve(&p->stream.noise, &p->seeds))
         return scope_fail_field(err, SCOPE_ENOMEM, "seeds", "Out of memory for the noise.");
     if (replan(p, host, stream_rows(to), s->width, s->height, err))
@@ -193,6 +212,7 @@ static void forget(pipeline *p)
         return;
     p->timed = p->stream.noise.drawn = p->stream.filled = 0;
     conditioning_forget(p->text);
+    effects_reset(p->effects);
     p->width = p->height = 0;
     p->k->status = 0;
 }

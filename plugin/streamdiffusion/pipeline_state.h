@@ -18,20 +18,24 @@ struct pipeline {
     k_tensor timestep, guidance; /* kept [1, 1, 1, 1]: what unet_time reads */
 
     /* In force. */
-    int ready;         /* 0 until pipeline_set succeeds, and after a failed frame */
-    int width, height; /* planned for; 0: for none */
-    int rows;          /* of one pass of the UNet, planned for */
-    unsigned coders;   /* autoencoders planned for, 1 << tiny; one that was used stays */
-    int from_text, tiny, fit;
-    int guided;            /* unwanted is read */
-    double embedded_scale; /* guidance that the time rows hold; 0: none */
-    scheduler schedule;    /* whose timesteps the time rows hold */
-    int timed;             /* the time rows are those of schedule and embedded_scale */
-    k_tensor time;         /* kept [steps * frames, 1, 1, unet_time_channels] */
+    int ready;                /* 0 until pipeline_set succeeds, and after a failed frame */
+    int width, height;        /* planned for; 0: for none */
+    int rows;                 /* of one pass of the UNet, planned for */
+    unsigned coders;          /* autoencoders planned for, 1 << tiny; one that was used stays */
+    int from_text, tiny, fit; /* from_text: from noise alone */
+    int no_input;             /* frames have no input */
+    int guided;               /* unwanted is read */
+    double embedded_scale;    /* guidance that the time rows hold; 0: none */
+    scheduler schedule;       /* whose timesteps the time rows hold */
+    int timed;                /* the time rows are those of schedule and embedded_scale */
+    k_tensor time;            /* kept [steps * frames, 1, 1, unet_time_channels] */
     stream stream;
     noise_seeds seeds;
     int noise_refresh;
-    int64_t frames; /* made since the stream began */
+    int64_t frames;      /* made since the stream began */
+    effects *effects;    /* owned */
+    const k_image *mask; /* borrowed, of the next call; or NULL */
+    double shown;        /* of the next call */
     /* The last settings that were put into force, but for their texts, whose keys and values are
      * kept; width 0: none. What a failed pipeline_set goes back to. */
     pipeline_settings good;

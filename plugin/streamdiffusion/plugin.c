@@ -9,6 +9,7 @@
 #include "plugin_text.h"
 
 #include "alloc.h"
+#include "bypass.h"
 
 #include <stdlib.h>
 
@@ -29,7 +30,10 @@ typedef struct instance {
     int passing;            /* the last call passed its input through */
     styles *styles;         /* owned */
     char notice[192];       /* the last one logged */
-    char lora_notice[256];  /* the same of its LoRAs */
+    bypass bypass;
+    const scope_inputs *inputs; /* of the host, borrowed; NULL: it has none to give */
+    int told_of_mask;           /* that there is none */
+    char lora_notice[256];      /* the same of its LoRAs */
 } instance;
 
 /* ---- parameters -------------------------------------------------------------------------------
@@ -76,6 +80,26 @@ static int integers_of(const scope_kwargs *kw, const char *name, int at[SCHEDULE
     return n;
 }
 
+static effects_settings effects_of(const scope_kwargs *kw)
+{
+    return (effects_settings){
+        .loopback = scope_int(kw, "image_loopback") != 0,
+        .loopback_mix = scope_num(kw, "loopback_mix"),
+        .loopback_zoom = scope_num(kw, "loopback_zoom"),
+        .loopback_rotate = scope_num(kw, "loopback_rotate"),
+        .loopback_decay = scope_num(kw, "loopback_decay"),
+        .loopback_mirror = is(kw, "loopback_edges", "mirror"),
+        .latent_feedback = scope_num(kw, "latent_feedback"),
+        .masked = scope_int(kw, "mask_compositing") != 0,
+        .mask_source = is(kw, "mask_source", "input") ? MASK_INPUT : MASK_ALPHA,
+        .mask_feather = scope_num(kw, "mask_feather"),
+        .mask_strength = scope_num(kw, "mask_strength"),
+        .similar = scope_int(kw, "similar_image_filter_enabled") != 0,
+        .similar_threshold = scope_num(kw, "similar_image_filter_threshold"),
+        .similar_max_skip = (int)scope_int(kw, "similar_image_filter_max_skip"),
+    };
+}
+
 /* Strings stay the host's, until the call of the ABI returns. */
 static pipeline_settings settings_of(const scope_kwargs *kw)
 {
@@ -96,6 +120,7 @@ static pipeline_settings settings_of(const scope_kwargs *kw)
         .do_add_noise = scope_int(kw, "do_add_noise") != 0,
         .use_denoising_batch = scope_int(kw, "use_denoising_batch") != 0,
         .frame_buffer_size = (int)scope_int(kw, "frame_buffer_size"),
+        .effects = effects_of(kw),
     };
     s.index_count = integers_of(kw, "t_index_list", s.index);
     s.timestep_count = integers_of(kw, "timesteps", s.timestep);
@@ -158,6 +183,23 @@ static k_image image_of(const scope_video *v)
                      .stride_h = v->stride_h};
 }
 
+/* The picture that is the mask; data NULL where none is wanted or given, the latter told once. */
+static k_image mask_of(instance *in, const scope_kwargs *kw)
+{
+    if (!scope_int(kw, "mask_compositing") || !is(kw, "mask_source", "input"))
+        return (k_image){0};
+    const scope_video *v = in->inputs ? in->inputs->get(in->host, "mask") : NULL;
+    if (!v && !in->told_of_mask)
+        in->host->log(
+            in->host, SCOPE_WARN,
+            "mask_source is input, but there is no input named mask, so the result covers "
+            "everything; scope run --input mask=FILE gives one.");
+    in->told_of_mask |= !v;
+    k_image mask = v ? image_of(v) : (k_image){0};
+    mask.t = 1; /* of a call of several frames, one for all */
+    return mask;
+}
+
 /* enabled = false: the input as it is, or nothing where there is none. */
 static int pass_through(instance *in, const scope_video *from, scope_video *to, scope_error *err)
 {
@@ -201,12 +243,14 @@ static int process(void *self, const scope_kwargs *kw, const scope_video *from, 
                    scope_error *err)
 {
     instance *in = self;
-    int passing = in->passing;
-    in->passing = !scope_int(kw, "enabled");
+    /* Without an input there is nothing to fade to. */
+    int fade = from ? (int)scope_int(kw, "bypass_fade") : 0;
+    double shown = bypass_step(&in->bypass, scope_int(kw, "enabled") != 0, fade);
+    in->passing = shown <= 0;
     if (in->passing)
+        pipeline_reset(in->pipeline); /* what is on its way is old when it is seen again */
+    if (in->passing && !fade)
         return pass_through(in, from, to, err);
-    if (passing)
-        pipeline_reset(in->pipeline); /* what is on its way is old */
     if ((!in->set || kw->generation != in->generation) && apply(in, kw, err))
         return err->status;
     int width, height;
@@ -221,6 +265,8 @@ static int process(void *self, const scope_kwargs *kw, const scope_video *from, 
     if (status)
         return status;
     k_image output = image_of(to), input = from ? image_of(from) : (k_image){0};
+    k_image mask = mask_of(in, kw);
+    pipeline_with(in->pipeline, mask.data ? &mask : NULL, shown);
     status = pipeline_frame(in->pipeline, from ? &input : NULL, &output, err);
     in->set = pipeline_ready(in->pipeline);
     tell(in); /* after the frame: a text may have come into force with it */
@@ -229,8 +275,15 @@ static int process(void *self, const scope_kwargs *kw, const scope_video *from, 
 
 static void reset(void *self)
 {
-    const instance *in = self;
+    instance *in = self;
     pipeline_reset(in->pipeline);
+    in->bypass = (bypass){0};
+}
+
+static int64_t count_repeats(void *self)
+{
+    const instance *in = self;
+    return pipeline_repeats(in->pipeline);
 }
 
 static int32_t frames_behind(void *self)
@@ -300,7 +353,10 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
         fini(in);
         return err->status;
     }
+    in->inputs = host->extension(host, SCOPE_INPUTS);
     want->t = is(kw, "input_mode", "text") ? 0 : (int32_t)scope_int(kw, "frame_buffer_size");
+    if (want->t)
+        want->c = 0; /* alpha may be the mask */
     host->progress(host, 1.0, "ready");
     *self = in;
     return SCOPE_OK;
@@ -308,11 +364,23 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
 
 static const void *extension(const char *id)
 {
+    static const char *const names[] = {"mask", NULL};
     static const scope_stages stages = {.last = last_stages};
     static const scope_latency latency = {.frames = frames_behind};
-    if (!strcmp(id, SCOPE_STAGES))
-        return &stages;
-    return strcmp(id, SCOPE_LATENCY) ? NULL : &latency;
+    static const scope_repeats repeats = {.count = count_repeats};
+    static const scope_input_names inputs = {.names = names};
+    static const struct {
+        const char *id;
+        const void *is;
+    } known[] = {{SCOPE_STAGES, &stages},
+                 {SCOPE_LATENCY, &latency},
+                 {SCOPE_REPEATS, &repeats},
+                 {SCOPE_INPUTS, &inputs}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (!strcmp(id, known[i].id))
+            return known[i].is;
+    }
+    return NULL;
 }
 
 static const scope_plugin streamdiffusion = {

@@ -92,6 +92,8 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
 #ifdef BATCH
     want->t = BATCH;
 #endif
+    if (is("takes_extra"))
+        want->c = 0;
     struct faulty *f = calloc(1, sizeof *f);
     f->host = host;
     *self = f;
@@ -147,6 +149,16 @@ static int misbehave(struct faulty *f, const scope_video *in, scope_video *out, 
     return 0;
 }
 
+/* The first byte of the input "extra", and of one that nobody gives. */
+static int extra(const struct faulty *f)
+{
+    const scope_inputs *inputs = is("takes_extra") ? f->host->extension(f->host, SCOPE_INPUTS) : 0;
+    const scope_video *v = inputs ? inputs->get(f->host, "extra") : NULL;
+    if (inputs && inputs->get(f->host, "other"))
+        abort();
+    return v ? *(const uint8_t *)v->data : 0;
+}
+
 static int process(void *self, const scope_kwargs *kw, const scope_video *in, scope_video *out,
                    scope_error *err)
 {
@@ -159,7 +171,7 @@ static int process(void *self, const scope_kwargs *kw, const scope_video *in, sc
     if ((status = f->host->video(f->host, out, err)) < 0)
         return status;
     shared_state++;
-    int noise = is("random") || is("shares_state") ? shared_state : 0;
+    int noise = is("random") || is("shares_state") ? shared_state : extra(f);
     int rows = is("unwritten") ? out->h - 1 : out->h;
     for (int y = 0; y < rows; y++) {
         uint8_t *dst = scope_row(out, 0, y);
@@ -219,12 +231,25 @@ static int32_t frames_late(void *self)
     return f->frames ? LATE : 0;
 }
 
+static int64_t count(void *self)
+{
+    (void)self;
+    return shared_state;
+}
+
 static const void *extension(const char *id)
 {
     static const scope_stages stages = {last_stages};
     static const scope_latency latency = {frames_late};
     if (is_late() && !strcmp(id, SCOPE_LATENCY))
         return &latency;
+    static const char *const names[] = {"other", "extra", NULL};
+    static const scope_input_names inputs = {names};
+    static const scope_repeats repeats = {count};
+    if (is("takes_extra") && strcmp(id, SCOPE_STAGES))
+        return !strcmp(id, SCOPE_INPUTS)    ? (const void *)&inputs
+               : !strcmp(id, SCOPE_REPEATS) ? (const void *)&repeats
+                                            : NULL;
     return strcmp(id, SCOPE_STAGES) ? NULL : &stages;
 }
 

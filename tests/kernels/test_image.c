@@ -90,6 +90,46 @@ static void images_in(bed *b)
         run_in(b, &cases[i]);
 }
 
+/* The mask of a source pixel: alpha, or BT.601 luma. */
+static double masked(const k_image *s, int t, int y, int x)
+{
+    if (s->c == 4)
+        return source(s, t, y, x, 3);
+    return 0.299 * source(s, t, y, x, 0) + 0.587 * source(s, t, y, x, 1) +
+           0.114 * source(s, t, y, x, 2);
+}
+
+static void run_mask(bed *b, const image_case *t)
+{
+    k_image s = picture(t->dtype, t->t, t->h, t->w, t->c);
+    k_tensor y = bed_tensor(b, t->t, t->oh, t->ow, 1, 0);
+    double *reference = calloc((size_t)k_rows(y), sizeof *reference);
+    for (int64_t i = 0; i < k_rows(y); i++) {
+        int n = (int)(i / (t->oh * t->ow)), at = (int)(i % (t->oh * t->ow));
+        for (int v = 0; v < t->h; v++)
+            for (int u = 0; u < t->w; u++)
+                reference[i] += weight(t->h, t->oh, at / t->ow, v) *
+                                weight(t->w, t->ow, at % t->ow, u) * masked(&s, n, v, u);
+    }
+    BED_RUN(b, mask_in, y, &s);
+    bed_compare(b, y, reference, 1e-5, "mask_in");
+    free(reference);
+    free(s.data);
+    k_drop(b->k, &y);
+}
+
+static void masks_in(bed *b)
+{
+    static const image_case cases[] = {
+        {K_U8, 1, 1, 1, 4, 1, 1, 0},    {K_U8, 2, 9, 7, 4, 9, 7, 0},
+        {K_U8, 1, 30, 50, 4, 8, 16, 0}, {K_F16, 2, 5, 3, 1, 12, 7, 0},
+        {K_F32, 1, 17, 9, 3, 7, 31, 0}, {K_U8, 1, 6, 70, 3, 9, 70, 0},
+        {K_F32, 1, 5, 9, 1, 5, 9, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        run_mask(b, &cases[i]);
+}
+
 static void run_out(bed *b, const image_case *t)
 {
     k_image s = picture(t->dtype, t->t, t->h, t->w, t->c);
@@ -134,6 +174,12 @@ START_TEST(test_in)
 }
 END_TEST
 
+START_TEST(test_masks)
+{
+    bed_each(masks_in);
+}
+END_TEST
+
 START_TEST(test_out)
 {
     bed_each(images_out);
@@ -157,4 +203,4 @@ START_TEST(test_edges)
 }
 END_TEST
 
-BED_MAIN("image", test_in, test_out, test_edges)
+BED_MAIN("image", test_in, test_masks, test_out, test_edges)

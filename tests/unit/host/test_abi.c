@@ -62,6 +62,9 @@ static const struct {
     SIZE(scope_stage, 16),
     SIZE(scope_stages, 8),
     SIZE(scope_latency, 8),
+    SIZE(scope_repeats, 8),
+    SIZE(scope_input_names, 8),
+    SIZE(scope_inputs, 8),
 };
 
 START_TEST(layouts)

@@ -84,6 +84,48 @@ START_TEST(filter)
 }
 END_TEST
 
+/* Inputs beside the main one, by name; any channels; and the count of repeats. */
+START_TEST(more_inputs)
+{
+    scope_error err;
+    instance *in = must_open("takes_extra", NULL);
+    ck_assert_int_eq(instance_want(in)->c, 0);
+    ck_assert(instance_knows_input(in, "extra") && !instance_knows_input(in, "mask"));
+    int64_t before = instance_repeated(in);
+    frame *output, *input = make_input(4, 4, 10, 0), *first = make_input(2, 2, 20, 0);
+    frame *second = make_input(9, 9, 30, 0);
+    static const struct {
+        int give, sum;
+    } steps[] = {{0, 13}, {1, 33}, {1, 33}, {2, 43}, {0, 13}};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        frame *f = steps[i].give == 1 ? first : steps[i].give == 2 ? second : NULL;
+        ck_assert_int_eq(instance_set_input(in, "extra", f, &err), 0);
+        ck_assert_int_eq(instance_process(in, input, &output, &err), 0);
+        ck_assert_int_eq(((uint8_t *)output->v.data)[44], steps[i].sum);
+        frame_unref(output);
+    }
+    ck_assert_int_eq(instance_repeated(in) - before, 5);
+    static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g"};
+    for (int i = 0; i < 7; i++)
+        ck_assert_int_eq(instance_set_input(in, names[i], first, &err), 0);
+    ck_assert_int_eq(instance_set_input(in, "h", first, &err), SCOPE_EINVAL);
+    frame_unref(second);
+    frame_unref(first);
+    scope_video alpha = {.t = 1, .h = 2, .w = 2, .c = 4, .dtype = SCOPE_U8, .device = SCOPE_CPU};
+    frame *rgba = frame_new(pool, &alpha, &err);
+    ck_assert_int_eq(instance_process(in, rgba, &output, &err), 0);
+    ck_assert_int_eq(output->v.c, 4);
+    frame_unref(output);
+    frame_unref(rgba);
+    frame_unref(input);
+    instance_close(in);
+    in = must_open("good", NULL);
+    ck_assert(!instance_knows_input(in, "extra"));
+    ck_assert_int_eq(instance_repeated(in), 0);
+    instance_close(in);
+}
+END_TEST
+
 START_TEST(own_time)
 {
     scope_error err;
@@ -318,13 +360,14 @@ int main(void)
     Suite *s = suite_create("instance");
     TCase *c = tcase_create("plugin");
     faulty_build(
-        ".", "good sets_pts generator emits_nothing unchanged fixed_size fails_in_init "
+        ".", "good takes_extra sets_pts generator emits_nothing unchanged fixed_size fails_in_init "
              "fails_silently wants_nonsense wrong_abi no_symbol no_process bad_schema not_elf "
              "fails_in_process positive_status alien_output bends_strides many_frames "
              "loses_device video_in_init progress_in_process cancels cancels_alone two_plugins");
     tcase_set_timeout(c, 60);
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_test(c, filter);
+    tcase_add_test(c, more_inputs);
     tcase_add_test(c, own_time);
     tcase_add_test(c, generator);
     tcase_add_test(c, nothing_and_unchanged);

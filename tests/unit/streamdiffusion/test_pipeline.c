@@ -96,7 +96,27 @@ static pipeline_settings usual(void)
                                .seed = 42,
                                .steps = 2,
                                .strength = 0.8,
-                               .do_add_noise = 1};
+                               .do_add_noise = 1,
+                               .effects = {.loopback_mix = 1,
+                                           .loopback_zoom = 1,
+                                           .mask_source = MASK_ALPHA,
+                                           .mask_strength = 1,
+                                           .similar_threshold = 0.98,
+                                           .similar_max_skip = 10}};
+}
+
+/* All that remembers, and all that composites. */
+static void everything(effects_settings *e)
+{
+    e->loopback = e->masked = e->loopback_mirror = 1;
+    e->loopback_mix = 0.5;
+    e->loopback_zoom = 1.02;
+    e->loopback_rotate = 2;
+    e->loopback_decay = 0.1;
+    e->mask_source = MASK_INPUT;
+    e->mask_feather = 5;
+    e->mask_strength = 0.8;
+    e->latent_feedback = 0.2;
 }
 
 static k_image picture(uint8_t *data, int h, int w)
@@ -455,6 +475,98 @@ START_TEST(a_warm_batch_allocates_nothing)
 }
 END_TEST
 
+/* With all effects on, and whether the frame is made or repeated. */
+START_TEST(warm_effects_allocate_nothing)
+{
+    static uint8_t in[3 * SIDE * SIDE], out[3 * SIDE * SIDE], grey[SIDE * SIDE];
+    pipeline_settings s = usual();
+    everything(&s.effects);
+    s.effects.similar = 1;
+    s.effects.similar_max_skip = 2;
+    draw(in, SIDE, SIDE);
+    k_image from = picture(in, SIDE, SIDE), to = picture(out, SIDE, SIDE);
+    k_image mask = {.data = grey,
+                    .dtype = K_U8,
+                    .t = 1,
+                    .h = SIDE,
+                    .w = SIDE,
+                    .c = 1,
+                    .stride_h = SIDE,
+                    .stride_t = SIDE * SIDE};
+    set(&s);
+    pipeline_with(p, &mask, 0.5);
+    ck_assert_int_eq(pipeline_frame(p, &from, &to, &err), 0);
+    int failures = 0;
+    allocations = 0;
+    counting = 1;
+    for (int i = 0; i < 8; i++) {
+        pipeline_with(p, &mask, i % 4 / 3.0);
+        failures += pipeline_frame(p, &from, &to, &err) != 0;
+    }
+    for (int i = 0; i < 8; i++)
+        failures += pipeline_frame(p, &from, &to, &err) != 0;
+    counting = 0;
+    ck_assert_int_eq(failures, 0);
+    ck_assert_int_eq(allocations, 0);
+    ck_assert_int_gt(pipeline_repeats(p), 2);
+}
+END_TEST
+
+/* The third of three frames. */
+static void third(const pipeline_settings *s, float *to)
+{
+    pipeline_reset(p);
+    for (int i = 0; i < 3; i++)
+        frame(s, to);
+}
+
+START_TEST(every_effect_has_an_effect)
+{
+    pipeline_settings base = usual(), s;
+    third(&base, a);
+    frame(&base, b);
+    ck_assert_double_eq(difference(a, b, N), 0); /* without effects there is no memory */
+#define CHANGED(...)                                                                               \
+    s = base;                                                                                      \
+    __VA_ARGS__;                                                                                   \
+    third(&s, b);                                                                                  \
+    ck_assert_msg(difference(a, b, N) > visible, "no effect: %s", #__VA_ARGS__)
+    CHANGED(s.effects.latent_feedback = 0.3);
+    CHANGED(s.effects.loopback = 1);
+    CHANGED(s.effects.masked = 1, s.effects.mask_strength = 0.5);
+    base.effects.loopback = 1;
+    third(&base, a);
+    CHANGED(s.effects.loopback_mix = 0.5);
+    CHANGED(s.effects.loopback_zoom = 1.1);
+    CHANGED(s.effects.loopback_rotate = 5);
+    CHANGED(s.effects.loopback_decay = 0.2);
+    CHANGED(s.use_taesd = 0);
+    base.effects.loopback_zoom = 0.8;
+    third(&base, a);
+    CHANGED(s.effects.loopback_mirror = 1);
+#undef CHANGED
+}
+END_TEST
+
+/* In a new pipeline, and after a reset, the first frame is that of a pipeline without memory. */
+START_TEST(a_first_frame_has_no_past)
+{
+    pipeline_settings s = usual();
+    frame(&s, a);
+    pipeline_close(p);
+    p = pipeline_open(m, &err);
+    s.effects.loopback = 1;
+    s.effects.latent_feedback = 0.3;
+    for (int run = 0; run < 2; run++) {
+        frame(&s, b);
+        ck_assert_double_eq(difference(a, b, N), 0);
+        frame(&s, b);
+        ck_assert_double_gt(difference(a, b, N), visible);
+        pipeline_reset(p);
+    }
+}
+END_TEST
+
 /* Known texts, their weights, transitions: nothing is taken for a change either. */
 START_TEST(a_change_of_known_texts_allocates_nothing)
 {
@@ -481,6 +593,42 @@ START_TEST(a_change_of_known_texts_allocates_nothing)
         counting = 0;
         ck_assert_int_eq(failures, 0);
         ck_assert_int_eq(allocations, 0);
+    }
+}
+END_TEST
+
+/* Text that feeds itself: it needs no input, and strength decides. */
+START_TEST(text_feeds_back_when_asked)
+{
+    pipeline_settings s = usual();
+    s.from_text = 1;
+    third(&s, a);
+    frame(&s, b);
+    ck_assert_double_eq(difference(a, b, N), 0);
+    s.effects.loopback = 1;
+    third(&s, b);
+    ck_assert_double_gt(difference(a, b, N), visible);
+    frame(&s, a);
+    ck_assert_double_gt(difference(a, b, N), 1e-6); /* it moves on, by less and less */
+    third(&s, a);
+    ck_assert_double_eq(difference(a, b, N), 0); /* and a run repeats */
+    s.strength = 0.3;
+    third(&s, a);
+    ck_assert_double_gt(difference(a, b, N), visible);
+}
+END_TEST
+
+/* A size may change in the middle, with everything on. */
+START_TEST(effects_survive_a_new_size)
+{
+    pipeline_settings s = usual();
+    everything(&s.effects);
+    for (int i = 0; i < 4; i++) {
+        s.width = i % 2 ? 128 : 64;
+        s.height = i > 1 ? 72 : 64;
+        frame(&s, a);
+        frame(&s, a);
+        difference(a, a, 3 * s.width * s.height); /* finite everywhere */
     }
 }
 END_TEST
@@ -558,6 +706,11 @@ int main(void)
     tcase_add_test(t, a_warm_frame_allocates_nothing);
     tcase_add_test(t, a_warm_batch_allocates_nothing);
     tcase_add_test(t, a_change_of_known_texts_allocates_nothing);
+    tcase_add_test(t, warm_effects_allocate_nothing);
+    tcase_add_test(t, every_effect_has_an_effect);
+    tcase_add_test(t, a_first_frame_has_no_past);
+    tcase_add_test(t, text_feeds_back_when_asked);
+    tcase_add_test(t, effects_survive_a_new_size);
     tcase_add_test(t, low_memory_makes_the_same_frame);
     tcase_add_test(t, two_pipelines_on_one_model);
     tcase_add_test(t, stages_add_up);

@@ -15,7 +15,8 @@ typedef struct test_host {
     double done;           /* last progress */
     int phases, cancel_at; /* cancelled from this progress call on; 0: never */
     char log[512];
-    unsigned char *frame; /* owned: the last video() */
+    unsigned char *frame;    /* owned: the last video() */
+    const scope_video *mask; /* what it has of that name; or NULL */
 } test_host;
 
 static test_host *mine(const scope_host *h)
@@ -63,10 +64,18 @@ static int32_t on_live(const scope_host *h)
     return live;
 }
 
+static const scope_video *on_input(const scope_host *h, const char *name)
+{
+    return strcmp(name, "mask") ? NULL : mine(h)->mask;
+}
+
 static const void *on_extension(const scope_host *h, const char *id)
 {
     static const scope_live answer = {on_live};
+    static const scope_inputs inputs = {.get = on_input};
     (void)h;
+    if (!strcmp(id, SCOPE_INPUTS))
+        return &inputs;
     return live < 0 || strcmp(id, SCOPE_LIVE) ? NULL : &answer;
 }
 
@@ -101,6 +110,7 @@ static void defaults(void)
 {
     const scope_value all[] = {
         {"enabled", SCOPE_BOOL, 0, {.i = 1}},
+        {"bypass_fade", SCOPE_INT, 0, {.i = 0}},
         {"input_mode", SCOPE_STR, 0, {.s = "video"}},
         {"model_id_or_path", SCOPE_STR, 0, {.s = dir}},
         {"taesd_path", SCOPE_STR, 0, {.s = ""}},
@@ -132,6 +142,20 @@ static void defaults(void)
         {"do_add_noise", SCOPE_BOOL, 0, {.i = 1}},
         {"use_denoising_batch", SCOPE_BOOL, 0, {.i = 1}},
         {"frame_buffer_size", SCOPE_INT, 0, {.i = 1}},
+        {"similar_image_filter_enabled", SCOPE_BOOL, 0, {.i = 0}},
+        {"similar_image_filter_threshold", SCOPE_NUM, 0, {.f = 0.98}},
+        {"similar_image_filter_max_skip", SCOPE_INT, 0, {.i = 10}},
+        {"latent_feedback", SCOPE_NUM, 0, {.f = 0}},
+        {"image_loopback", SCOPE_BOOL, 0, {.i = 0}},
+        {"loopback_mix", SCOPE_NUM, 0, {.f = 1}},
+        {"loopback_zoom", SCOPE_NUM, 0, {.f = 1}},
+        {"loopback_rotate", SCOPE_NUM, 0, {.f = 0}},
+        {"loopback_decay", SCOPE_NUM, 0, {.f = 0}},
+        {"loopback_edges", SCOPE_STR, 0, {.s = "mirror"}},
+        {"mask_compositing", SCOPE_BOOL, 0, {.i = 0}},
+        {"mask_source", SCOPE_STR, 0, {.s = "alpha"}},
+        {"mask_feather", SCOPE_NUM, 0, {.f = 0}},
+        {"mask_strength", SCOPE_NUM, 0, {.f = 1}},
         {"width", SCOPE_INT, 0, {.i = 64}},
         {"height", SCOPE_INT, 0, {.i = 64}},
         {"fit", SCOPE_STR, 0, {.s = "crop"}},
@@ -294,6 +318,125 @@ START_TEST(disabled_passes_through)
         ck_assert_int_eq(memcmp(scope_row(&out, 0, y), scope_row(&in, 0, y), 47 * 4), 0);
     ck_assert_int_eq(process(NULL), 0);
     ck_assert_ptr_null(out.data); /* nothing in, nothing out */
+    plugin->fini(self);
+}
+END_TEST
+
+/* Both ways over 4 frames, at the size of the result; the networks run while they are seen. */
+START_TEST(bypass_fades)
+{
+    unsigned char shown[8][64 * 3];
+    field("bypass_fade")->u.i = 4;
+    ck_assert_msg(!init(), "%s", err.text);
+    scope_video in = input(48, 96, 3);
+    for (int i = 0; i < 8; i++) {
+        field("enabled")->u.i = i == 0 || i > 5;
+        kw.generation++;
+        ck_assert_msg(!process(&in), "%s", err.text);
+        ck_assert_int_eq(out.h, 64);
+        ck_assert_int_eq(out.w, 64);
+        memcpy(shown[i], scope_row(&out, 0, 32), sizeof shown[i]);
+    }
+    ck_assert_mem_eq(shown[4], shown[5], sizeof shown[4]); /* the input */
+    for (int i = 0; i < 64 * 3; i++)
+        for (int step = 1; step < 4; step++) {
+            double want = shown[4][i] + (1 - 0.25 * step) * (shown[0][i] - shown[4][i]);
+            ck_assert_double_le(fabs(shown[step][i] - want), 1);
+            if (step < 3) { /* and back: 1/4, 2/4 */
+                want = shown[4][i] + 0.25 * step * (shown[0][i] - shown[4][i]);
+                ck_assert_double_le(fabs(shown[5 + step][i] - want), 1);
+            }
+        }
+    ck_assert_mem_ne(shown[0], shown[4], sizeof shown[0]);
+    field("bypass_fade")->u.i = 0;
+    field("enabled")->u.i = 0;
+    kw.generation++;
+    ck_assert_int_eq(process(&in), 0);
+    ck_assert_int_eq(out.w, 96); /* untouched */
+    plugin->fini(self);
+}
+END_TEST
+
+/* After reset() a run repeats to the bit, with everything on that remembers. */
+START_TEST(reset_forgets)
+{
+    enum { FRAMES = 6, ROW = 64 * 3 };
+    unsigned char first[FRAMES][ROW];
+    field("strength")->u.f = 0.5;
+    field("image_loopback")->u.i = 1;
+    field("loopback_mix")->u.f = 0.6;
+    field("loopback_zoom")->u.f = 1.05;
+    field("loopback_rotate")->u.f = 3;
+    field("latent_feedback")->u.f = 0.3;
+    field("similar_image_filter_enabled")->u.i = 1;
+    field("similar_image_filter_threshold")->u.f = 0.5;
+    ck_assert_msg(!init(), "%s", err.text);
+    for (int run = 0; run < 2; run++) {
+        for (int i = 0; i < FRAMES; i++) {
+            scope_video in = input(48, 96, 3);
+            for (size_t j = 0; j < sizeof pixels; j++)
+                pixels[j] = (unsigned char)(pixels[j] + (j % 5 == 0) * i * 20);
+            ck_assert_msg(!process(&in), "%s", err.text);
+            if (run == 0)
+                memcpy(first[i], scope_row(&out, 0, 20), ROW);
+            else
+                ck_assert_mem_eq(first[i], scope_row(&out, 0, 20), ROW);
+        }
+        ck_assert_mem_ne(first[0], first[FRAMES - 1], ROW);
+        plugin->reset(self);
+    }
+    plugin->fini(self);
+}
+END_TEST
+
+START_TEST(repeats_are_counted)
+{
+    const scope_repeats *repeats = plugin->extension(SCOPE_REPEATS);
+    ck_assert_ptr_nonnull(repeats);
+    field("similar_image_filter_enabled")->u.i = 1;
+    ck_assert_msg(!init(), "%s", err.text);
+    scope_video in = input(48, 96, 3);
+    for (int i = 0; i < 12; i++)
+        ck_assert_int_eq(process(&in), 0);
+    ck_assert_int_eq(repeats->count(self), 10);
+    plugin->fini(self);
+}
+END_TEST
+
+START_TEST(a_mask_from_the_host)
+{
+    const scope_input_names *known = plugin->extension(SCOPE_INPUTS);
+    ck_assert_str_eq(known->names[0], "mask");
+    ck_assert_ptr_null(known->names[1]);
+    static unsigned char left[64 * 64], whole[64 * 3];
+    for (int i = 0; i < 64 * 64; i++)
+        left[i] = i % 64 < 32 ? 255 : 0;
+    const scope_video mask = {.t = 1,
+                              .h = 64,
+                              .w = 64,
+                              .c = 1,
+                              .dtype = SCOPE_U8,
+                              .device = SCOPE_CPU,
+                              .stride_t = 64 * 64,
+                              .stride_h = 64,
+                              .data = left};
+    field("mask_compositing")->u.i = 1;
+    field("mask_source")->u.s = "input";
+    ck_assert_msg(!init(), "%s", err.text);
+    ck_assert_int_eq(want.c, 0);
+    scope_video in = input(64, 64, 3);
+    host.log[0] = 0;
+    ck_assert_int_eq(process(&in), 0);
+    ck_assert_ptr_nonnull(strstr(host.log, "--input mask=FILE"));
+    memcpy(whole, scope_row(&out, 0, 9), sizeof whole);
+    host.log[0] = 0;
+    ck_assert_int_eq(process(&in), 0);
+    ck_assert_str_eq(host.log, ""); /* once is enough */
+    host.mask = &mask;
+    ck_assert_int_eq(process(&in), 0);
+    ck_assert_mem_eq(whole, scope_row(&out, 0, 9), 32 * 3);
+    ck_assert_mem_eq((unsigned char *)scope_row(&out, 0, 9) + 32 * 3,
+                     (unsigned char *)scope_row(&in, 0, 9) + 32 * 3, 32 * 3);
     plugin->fini(self);
 }
 END_TEST
@@ -724,6 +867,10 @@ int main(void)
     tcase_add_test(t, a_frame);
     tcase_add_test(t, grey_alpha_and_float_inputs);
     tcase_add_test(t, disabled_passes_through);
+    tcase_add_test(t, bypass_fades);
+    tcase_add_test(t, reset_forgets);
+    tcase_add_test(t, repeats_are_counted);
+    tcase_add_test(t, a_mask_from_the_host);
     tcase_add_test(t, text_mode_needs_no_input);
     tcase_add_test(t, failures_of_init);
     tcase_add_test(t, cancelled_loads);
