@@ -212,50 +212,51 @@ static int parse_rest(run_options *o, raw *r, int argc, char **argv, const char 
     return 0;
 }
 
-bool run_options_parse(run_options *o, int argc, char **argv, int *code)
+enum { OPTIONS_MAX = 32 };
+
+/* A parser that fills r; the options' names go to known, which ends with NULL. */
+static GOptionContext *parser_of(raw *r, const char *known[OPTIONS_MAX])
 {
-    *o = (run_options){0};
-    raw r = {0};
     const GOptionEntry entries[] = {
-        {"plugin", 'p', 0, G_OPTION_ARG_STRING_ARRAY, &r.plugins, "A plugin; repeat for a chain",
+        {"plugin", 'p', 0, G_OPTION_ARG_STRING_ARRAY, &r->plugins, "A plugin; repeat for a chain",
          "ID"},
-        {"output", 'o', 0, G_OPTION_ARG_FILENAME, &r.output, "Where to", "OUTPUT"},
-        {"input", 0, 0, G_OPTION_ARG_STRING_ARRAY, &r.extras,
+        {"output", 'o', 0, G_OPTION_ARG_FILENAME, &r->output, "Where to", "OUTPUT"},
+        {"input", 0, 0, G_OPTION_ARG_STRING_ARRAY, &r->extras,
          "Another input for a plugin that takes one, such as mask=mask.png; the main one's time "
          "holds",
          "NAME=INPUT"},
-        {"fps", 0, 0, G_OPTION_ARG_STRING, &r.fps,
+        {"fps", 0, 0, G_OPTION_ARG_STRING, &r->fps,
          "Frames per second: frames are dropped or repeated; the rate of pictures (24)", "N"},
-        {"size", 0, 0, G_OPTION_ARG_STRING, &r.size,
+        {"size", 0, 0, G_OPTION_ARG_STRING, &r->size,
          "Size of the input, and of plugins that have width and height", "WxH"},
-        {"fit", 0, 0, G_OPTION_ARG_STRING, &r.fit, "How a size is reached: crop, pad, stretch",
+        {"fit", 0, 0, G_OPTION_ARG_STRING, &r->fit, "How a size is reached: crop, pad, stretch",
          "HOW"},
-        {"start", 0, 0, G_OPTION_ARG_DOUBLE, &r.start, "Skip the beginning", "SECONDS"},
-        {"frames", 0, 0, G_OPTION_ARG_STRING, &r.frames, "Stop after N frames", "N"},
-        {"seed", 0, 0, G_OPTION_ARG_STRING, &r.seed, "The seed of every plugin that has one", "N"},
-        {"param", 'P', 0, G_OPTION_ARG_STRING_ARRAY, &r.params, "Set a parameter", "NAME=VALUE"},
-        {"params", 0, 0, G_OPTION_ARG_FILENAME, &r.params_file,
+        {"start", 0, 0, G_OPTION_ARG_DOUBLE, &r->start, "Skip the beginning", "SECONDS"},
+        {"frames", 0, 0, G_OPTION_ARG_STRING, &r->frames, "Stop after N frames", "N"},
+        {"seed", 0, 0, G_OPTION_ARG_STRING, &r->seed, "The seed of every plugin that has one", "N"},
+        {"param", 'P', 0, G_OPTION_ARG_STRING_ARRAY, &r->params, "Set a parameter", "NAME=VALUE"},
+        {"params", 0, 0, G_OPTION_ARG_FILENAME, &r->params_file,
          "Parameters, {\"name\": value} or {\"plugin\": {\"name\": value}}", "FILE"},
-        {"preset", 0, 0, G_OPTION_ARG_STRING, &r.preset,
+        {"preset", 0, 0, G_OPTION_ARG_STRING, &r->preset,
          "Parameters that come with the plugin, by name; all others go before it", "NAME"},
-        {"save-params", 0, 0, G_OPTION_ARG_FILENAME, &r.save,
+        {"save-params", 0, 0, G_OPTION_ARG_FILENAME, &r->save,
          "Write all parameters, for --params, then run", "FILE"},
-        {"keyframes", 0, 0, G_OPTION_ARG_FILENAME, &r.keyframes, "Parameters over time", "FILE"},
-        {"sheet", 0, 0, G_OPTION_ARG_FILENAME, &r.sheet,
+        {"keyframes", 0, 0, G_OPTION_ARG_FILENAME, &r->keyframes, "Parameters over time", "FILE"},
+        {"sheet", 0, 0, G_OPTION_ARG_FILENAME, &r->sheet,
          "Also draw a contact sheet, frames below their sources", "PNG"},
-        {"plugin-dir", 0, 0, G_OPTION_ARG_FILENAME, &r.dir, "Look for plugins here first", "DIR"},
-        {"overwrite", 'y', 0, G_OPTION_ARG_NONE, &r.overwrite, "Replace the output if it exists",
+        {"plugin-dir", 0, 0, G_OPTION_ARG_FILENAME, &r->dir, "Look for plugins here first", "DIR"},
+        {"overwrite", 'y', 0, G_OPTION_ARG_NONE, &r->overwrite, "Replace the output if it exists",
          NULL},
-        {"live", 0, 0, G_OPTION_ARG_NONE, &r.live,
+        {"live", 0, 0, G_OPTION_ARG_NONE, &r->live,
          "Somebody watches: a slow change may come late, but holds no frame up (always so for "
          "cameras and streams)",
          NULL},
-        {"json", 0, 0, G_OPTION_ARG_NONE, &r.json,
+        {"json", 0, 0, G_OPTION_ARG_NONE, &r->json,
          "Progress as JSON lines on stdout (stderr when the output is '-')", NULL},
-        {"quiet", 'q', 0, G_OPTION_ARG_NONE, &r.quiet, "Tell errors only", NULL},
-        {"help", 'h', 0, G_OPTION_ARG_NONE, &r.help, "This, and the flags of each --plugin", NULL},
+        {"quiet", 'q', 0, G_OPTION_ARG_NONE, &r->quiet, "Tell errors only", NULL},
+        {"help", 'h', 0, G_OPTION_ARG_NONE, &r->help, "This, and the flags of each --plugin", NULL},
         {0}};
-    const char *known[G_N_ELEMENTS(entries)];
+    G_STATIC_ASSERT(G_N_ELEMENTS(entries) <= OPTIONS_MAX);
     for (size_t i = 0; i < G_N_ELEMENTS(entries); i++)
         known[i] = entries[i].long_name;
     GOptionContext *context = g_option_context_new("[INPUT]");
@@ -264,6 +265,15 @@ bool run_options_parse(run_options *o, int argc, char **argv, int *code)
     g_option_context_set_help_enabled(context, FALSE);
     g_option_context_set_ignore_unknown_options(context, TRUE);
     g_option_context_add_main_entries(context, entries, NULL);
+    return context;
+}
+
+bool run_options_parse(run_options *o, int argc, char **argv, int *code)
+{
+    *o = (run_options){0};
+    raw r = {0};
+    const char *known[OPTIONS_MAX];
+    GOptionContext *context = parser_of(&r, known);
     g_set_prgname("scope run");
     GError *why = NULL;
     scope_error err = {0};
