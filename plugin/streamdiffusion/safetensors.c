@@ -327,6 +327,11 @@ const st_tensor *st_find(const st_file *f, const char *name)
     return bsearch(&key, f->tensor, (size_t)f->count, sizeof *f->tensor, by_name);
 }
 
+const char *st_metadata(const st_file *f, const char *key)
+{
+    return json_string_value(json_object_get(json_object_get(f->header, "__metadata__"), key));
+}
+
 const char *st_dtype_name(int dtype)
 {
     for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
