@@ -2,6 +2,7 @@
 
     single.py NAMES              every tensor of random single files, through us and through diffusers
     single.py golden             write tests/golden/networks/ldm1 and ldm2 again
+    single.py lists              write tests/golden/tensors/ldm-*.txt again: the published files' names
 
 NAMES is the program tests/oracle/names. The files are written by this module's own table, from networks of
 diffusers and transformers; whether the table is right is judged by diffusers' conversion of the file,
@@ -338,6 +339,92 @@ def check(names, seed):
         raise SystemExit(f"a tensor differs: {worst:.2e}")
 
 
+# ---- lists ----------------------------------------------------------------------------------------------
+
+TENSORS = pathlib.Path(__file__).parents[1] / "golden" / "tensors"
+
+
+def read_list(name):
+    lines = (TENSORS / f"{name}.txt").read_text().splitlines()[1:]
+    out, last = {}, ""
+    for line in lines:
+        shared, rest, *dims = line.split(" ")
+        last = last[: int(shared)] + rest
+        out[last] = torch.empty([int(d) for d in dims], device="meta")
+    return out
+
+
+def write_list(name, tensors):
+    last, lines = "", [f"{len(tensors)} {sum(x.numel() for x in tensors.values())}"]
+    for key in sorted(tensors):
+        shared = 0
+        while shared < min(len(key), len(last)) and key[shared] == last[shared]:
+            shared += 1
+        shared = min(shared, len(key) - 1)
+        lines.append(" ".join([str(shared), key[shared:], *map(str, tensors[key].shape)]))
+        last = key
+    (TENSORS / f"{name}.txt").write_text("\n".join(lines) + "\n")
+
+
+def like(state, width):
+    """What convert_open_clip_checkpoint asks of a model."""
+    return type("Model", (), dict(config=type("Config", (), dict(hidden_size=width))))
+
+
+def published(kind, unet, text, attends, text_2=None):
+    """The single file of a published model, by its networks' lists; judged by diffusers."""
+    unet, vae, text = read_list(unet), read_list("vae"), read_list(text)
+    out = {"model.diffusion_model." + unet_to_ldm(k, 2, attends): x for k, x in unet.items()}
+    for k, x in vae.items():
+        square = ".attentions." in k and x.ndim == 2
+        out["first_stage_model." + vae_to_ldm(k, 4)] = x[..., None, None] if square else x
+    if kind == "sd15":
+        out.update({"cond_stage_model.transformer." + k: x for k, x in text.items()})
+    elif kind == "sd21":
+        top = {
+            k.replace("layers.22.", "layers.23."): x for k, x in text.items() if "layers.22." in k
+        }
+        both = openclip({**text, **top})
+        out.update({"cond_stage_model.model." + k: x for k, x in both.items()})
+        out["cond_stage_model.model.text_projection"] = torch.empty(1024, 1024, device="meta")
+    else:
+        out.update({"conditioner.embedders.0.transformer." + k: x for k, x in text.items()})
+        second = openclip(text_2)
+        out.update({"conditioner.embedders.1.model." + k: x for k, x in second.items()})
+    config = dict(
+        layers_per_block=2,
+        class_embed_type=None,
+        addition_embed_type="text_time" if text_2 else None,
+        num_class_embeds=None,
+    )
+    vae_config = dict(down_block_types=[None] * 4, up_block_types=[None] * 4, layers_per_block=2)
+    same(theirs.convert_ldm_unet_checkpoint(dict(out), config), unet)
+    same(theirs.convert_ldm_vae_checkpoint(dict(out), vae_config), vae)
+    if kind == "sd21":
+        got = theirs.convert_open_clip_checkpoint(like(text, 1024), dict(out))
+        got.pop("text_projection.weight", None)
+        same(prefixed(got), text)
+    if text_2:
+        got = theirs.convert_open_clip_checkpoint(
+            like(text_2, 1280), dict(out), "conditioner.embedders.1.model."
+        )
+        same(prefixed(got), text_2)
+    write_list(f"ldm-{kind}", out)
+    print(f"ldm-{kind}: {len(out)} tensors")
+
+
+def same(got, want):
+    got = {k: tuple(x.shape) for k, x in got.items()}
+    want = {k: tuple(x.shape) for k, x in want.items()}
+    assert got == want, set(got.items()) ^ set(want.items())
+
+
+def lists():
+    published("sd15", "sd15-unet", "sd15-text", [0, 1, 1, 1])
+    published("sd21", "sd21-unet", "sd21-text", [0, 1, 1, 1])
+    published("sdxl", "sdxl-unet", "sd15-text", [1, 1, 0], read_list("sdxl-text-2"))
+
+
 # ---- golden ---------------------------------------------------------------------------------------------
 
 
@@ -395,5 +482,7 @@ class Reference:
 if __name__ == "__main__":
     if sys.argv[1] == "golden":
         golden()
+    elif sys.argv[1] == "lists":
+        lists()
     else:
         check(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1)
