@@ -334,7 +334,9 @@ def check(names, seed):
                         scale = 1 + abs(q)
                         worst = max(worst, abs(a - p) / scale, abs(b - q) / scale)
                         count += 1
-                print(f"{kind:5} {str(dtype):24} worst {worst:.2e} over {count} tensors", flush=True)
+                print(
+                    f"{kind:5} {str(dtype):24} worst {worst:.2e} over {count} tensors", flush=True
+                )
     if worst > 1e-9:
         raise SystemExit(f"a tensor differs: {worst:.2e}")
 
