@@ -121,7 +121,6 @@ static int from_file(parts *p, model_config *c, scope_error *err)
         return err->status;
     if (c->has_vae && place(p, PART_VAE, file, NULL, err))
         return err->status;
-    p->pad = c->has_text_2 || c->text.act == K_QUICK_GELU ? -1 : 0; /* SD 2 pads with "!" */
     char *tokens = places_tokenizer(file);
     if (tokens)
         p->at[PART_TOKENIZER] = tokens;
@@ -219,6 +218,8 @@ int parts_find(parts *p, model_config *c, unsigned *lenient, scope_error *err)
         return err->status;
     if (stand_in(p, c, err) || complete(p, lenient, err))
         return err->status;
+    if (file && !c->has_text_2 && c->text.act == K_GELU)
+        p->pad = 0; /* SD 2 pads with "!", which the tokenizer that models share does not know */
     if (p->prediction)
         c->scheduler.prediction = p->prediction;
     return p->at[PART_TEXT] ? config_supported(c, err) : 0;
