@@ -78,7 +78,10 @@ typedef struct model_config {
     char pipeline[64]; /* class of model_index.json */
     unet_config unet;
     clip_config text;
-    int has_vae; /* vae/ is an AutoencoderKL */
+    int has_text_2; /* SDXL: text_encoder_2/, which also makes the pooled text */
+    clip_config text_2;
+    int zero_empty; /* SDXL: an empty negative prompt is zeros, not the encoding of "" */
+    int has_vae;    /* vae/ is an AutoencoderKL */
     vae_config vae;
     int has_taesd;
     taesd_config taesd;

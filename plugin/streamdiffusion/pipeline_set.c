@@ -77,7 +77,7 @@ static void choose_coder(pipeline *p, int use_taesd)
     if (use_taesd && !p->tiny)
         snprintf(p->notice, sizeof p->notice,
                  "The model's folder has no TAESD, so its own, slower autoencoder is used; "
-                 "huggingface-cli download madebyollin/taesd --local-dir <folder>/taesd adds one.");
+                 "`scope model get madebyollin/taesd`, then taesd_path, adds one.");
     else if (!use_taesd && p->tiny)
         snprintf(p->notice, sizeof p->notice,
                  "The model's folder has no vae, so TAESD is used although use_taesd is off.");

@@ -9,6 +9,7 @@
 #include "plugin_text.h"
 
 #include "alloc.h"
+#include "inspect.h"
 
 #include <stdlib.h>
 
@@ -270,6 +271,14 @@ static int open_all(instance *in, const scope_kwargs *kw, scope_error *err)
     note_loras(in, kw, &s);
     const model_options options = {.path = scope_str(kw, "model_id_or_path"),
                                    .taesd = scope_str(kw, "taesd_path"),
+                                   .vae = scope_str(kw, "vae_path"),
+                                   .text_encoder = scope_str(kw, "text_encoder_path"),
+                                   .unet = scope_str(kw, "unet_path"),
+                                   .tokenizer = scope_str(kw, "tokenizer_path"),
+                                   .prediction = is(kw, "prediction", "epsilon")  ? PREDICT_EPSILON
+                                                 : is(kw, "prediction", "v")      ? PREDICT_V
+                                                 : is(kw, "prediction", "sample") ? PREDICT_SAMPLE
+                                                                                  : 0,
                                    .device = scope_str(kw, "device"),
                                    .memory =
                                        is(kw, "memory", "low") ? K_MEMORY_LOW : K_MEMORY_NORMAL,
@@ -306,13 +315,20 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
     return SCOPE_OK;
 }
 
+static void release_text(char *text)
+{
+    free(text);
+}
+
 static const void *extension(const char *id)
 {
     static const scope_stages stages = {.last = last_stages};
     static const scope_latency latency = {.frames = frames_behind};
-    if (!strcmp(id, SCOPE_STAGES))
-        return &stages;
-    return strcmp(id, SCOPE_LATENCY) ? NULL : &latency;
+    static const scope_model models = {.inspect = inspect_model, .release = release_text};
+    return !strcmp(id, SCOPE_STAGES)    ? (const void *)&stages
+           : !strcmp(id, SCOPE_LATENCY) ? (const void *)&latency
+           : !strcmp(id, SCOPE_MODEL)   ? (const void *)&models
+                                        : NULL;
 }
 
 static const scope_plugin streamdiffusion = {
