@@ -296,6 +296,8 @@ int config_read_taesd(taesd_config *c, const char *dir, scope_error *err)
     c->act = config_act(&f, "act_fn", "relu");
     c->scaling_factor = (float)config_real(&f, "scaling_factor", 1, 1e-4, 1e4);
     c->shift_factor = (float)config_real(&f, "shift_factor", 0, -1e4, 1e4);
+    const char *origin = config_text(&f, "_name_or_path");
+    snprintf(c->origin, sizeof c->origin, "%.95s", origin ? origin : "");
     taesd_stages(&f, c);
     return config_close(&f);
 }

@@ -10,8 +10,9 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <unistd.h>
 
-enum { SET_TEXT, SET_UNET, SET_VAE, SET_TAESD, SETS };
+enum { SET_TEXT, SET_TEXT_2, SET_UNET, SET_VAE, SET_TAESD, SETS };
 
 typedef struct entry entry;
 struct entry {
@@ -70,6 +71,52 @@ static int load_text(const loader *l)
     return weights_finish(w, l->host, l->err);
 }
 
+/* Of SDXL's two tokenizers the second differs in its padding alone, which is all that is kept. */
+static int load_tokenizer_2(const loader *l)
+{
+    char dir[PATH_MAX];
+    model *m = &l->e->model;
+    static const char text[] = "An oil painting, 1890s!"; /* a few dozen tokens at the most */
+    int32_t one[TOKENIZER_LENGTH], two[TOKENIZER_LENGTH];
+    snprintf(dir, sizeof dir, "%s/tokenizer_2", l->e->path);
+    if (access(dir, F_OK)) {
+        m->pad_2 = 0; /* that of every published SDXL */
+        return 0;
+    }
+    tokenizer *second = tokenizer_open(dir, l->err);
+    if (!second)
+        return -1;
+    int n = tokenizer_encode(second, text, two), same = tokenizer_encode(m->tokens, text, one) == n;
+    tokenizer_close(second);
+    if (n < 0)
+        return scope_fail(l->err, SCOPE_ENOMEM, "Out of memory while reading tokenizer_2.");
+    same = same && !memcmp(one, two, (size_t)(n + 2) * sizeof *one);
+    m->pad_2 = two[TOKENIZER_LENGTH - 1];
+    if (same && m->pad_2 < m->config.text_2.vocab_size)
+        return 0;
+    return scope_fail(l->err, SCOPE_EIO,
+                      "tokenizer and tokenizer_2 spell a text differently; SDXL's share one "
+                      "vocabulary, so they are not of one checkpoint.");
+}
+
+static int load_text_2(const loader *l)
+{
+    char dir[PATH_MAX];
+    model *m = &l->e->model;
+    if (!m->config.has_text_2)
+        return 0;
+    if (load_tokenizer_2(l))
+        return -1;
+    snprintf(dir, sizeof dir, "%s/text_encoder_2", l->e->path);
+    weights *w = open_set(l, SET_TEXT_2, dir, "text_encoder_2");
+    if (!w)
+        return -1;
+    weights_rare(w);
+    if (!(m->text_2 = clip_open(w, &m->config.text_2, l->err)))
+        return -1;
+    return weights_finish(w, l->host, l->err);
+}
+
 static int load_unet(const loader *l)
 {
     char dir[PATH_MAX];
@@ -94,6 +141,22 @@ static int load_vae(const loader *l)
     return weights_finish(w, l->host, l->err);
 }
 
+/* The TAESDs of SD and of SDXL fit each other's models, and make pictures of wrong colours. */
+static void warn_of_taesd(const loader *l, const char *dir)
+{
+    char line[256];
+    const model_config *c = &l->e->model.config;
+    if (!l->host || !l->e->taesd[0] || !config_taesd_is_foreign(c, dir))
+        return;
+    snprintf(
+        line, sizeof line,
+        "taesd_path: %.80s seems to be made for %s; this model needs madebyollin/%s, and looks "
+        "wrong with another.",
+        dir, c->unet.text_time ? "SD 1.x and 2.x" : "SDXL",
+        c->unet.text_time ? "taesdxl" : "taesd");
+    l->host->log(l->host, SCOPE_WARN, line);
+}
+
 /* The one that was asked for, else the one that lies in the folder. */
 static int load_taesd(const loader *l)
 {
@@ -108,6 +171,7 @@ static int load_taesd(const loader *l)
         snprintf(dir, sizeof dir, "%s/%s", l->e->path, m->config.taesd_dir);
     if (own && config_read_taesd(&m->config.taesd, dir, l->err))
         return -1;
+    warn_of_taesd(l, dir);
     weights *w = open_set(l, SET_TAESD, dir, "taesd");
     if (!w || !(m->taesd = taesd_open(w, &m->config.taesd, l->err)))
         return -1;
@@ -132,7 +196,7 @@ static int open_device(const loader *l)
 static int load(const loader *l)
 {
     if (reached(l, 0.0, "config") || config_read(&l->e->model.config, l->e->path, l->err) ||
-        open_device(l) || reached(l, 0.02, "text encoder") || load_text(l) ||
+        open_device(l) || reached(l, 0.02, "text encoder") || load_text(l) || load_text_2(l) ||
         reached(l, 0.05, "unet") || load_unet(l) || reached(l, 0.10, "autoencoder") || load_vae(l))
         return -1;
     if (!load_taesd(l))
@@ -146,6 +210,7 @@ static void free_entry(entry *e)
 {
     model *m = &e->model;
     clip_close(m->text);
+    clip_close(m->text_2);
     unet_close(m->unet);
     vae_close(m->vae);
     taesd_close(m->taesd);

@@ -1,8 +1,9 @@
 /* model.h - a checkpoint folder in memory: its networks on one processor, shared by all who ask.
  *
- * A diffusers folder holds tokenizer/, text_encoder/, unet/, vae/, scheduler/; what it holds is
- * read from its configs. Instances that ask for the same folder, processor and memory policy get
- * the same model; the last to release it frees the weights. A model never changes once loaded.
+ * A diffusers folder holds tokenizer/, text_encoder/, unet/, vae/, scheduler/, and SDXL's also
+ * tokenizer_2/, text_encoder_2/; what it holds is read from its configs. Instances that ask for the
+ * same folder, processor and memory policy get the same model; the last to release it frees the
+ * weights. A model never changes once loaded.
  */
 #ifndef SD_MODEL_H
 #define SD_MODEL_H
@@ -27,6 +28,9 @@ typedef struct model {
     k_device *device;
     tokenizer *tokens;
     clip *text;
+    clip *text_2;  /* NULL: the model has one text encoder */
+    int32_t pad_2; /* token that text_2's texts are padded with; the other tokens are those of
+                      `tokens` */
     unet *unet;
     vae *vae;     /* NULL: the folder has none */
     taesd *taesd; /* NULL: none was found */

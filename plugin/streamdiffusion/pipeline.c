@@ -58,6 +58,11 @@ static void decode(pipeline *p, int tiny, const k_image *out, k_tensor z)
     k_release(k, mark);
 }
 
+k_tensor pipeline_unwanted_time(const pipeline *p, int i)
+{
+    return net_image(p->unwanted_time.dtype ? p->unwanted_time : p->time, i);
+}
+
 /* x = step i's estimate of the clean latent; with guidance, of u + g (e - u) in e's place */
 static void denoise(pipeline *p, int i, k_tensor x)
 {
@@ -68,7 +73,7 @@ static void denoise(pipeline *p, int i, k_tensor x)
     unet_forward(k, p->m->unet, e, x, time, &p->wanted.kv, NULL);
     if (p->guided) {
         u = latent_temp(p);
-        unet_forward(k, p->m->unet, u, x, time, &p->unwanted.kv, NULL);
+        unet_forward(k, p->m->unet, u, x, pipeline_unwanted_time(p, i), &p->unwanted.kv, NULL);
     }
     K_CALL(k, mix, x, net_image(p->coef, ROW_DENOISE(i)), x, e, u);
     k_release(k, mark);
@@ -158,9 +163,11 @@ static void plan_text(pipeline *p)
 {
     k_ctx *k = p->k;
     prompts_plan(p->prompts);
-    k_tensor states = k_temp(k, K_F32, 1, 1, TOKENIZER_LENGTH, clip_width(p->m->text));
+    k_tensor states = k_temp(k, K_F32, 1, 1, TOKENIZER_LENGTH, text_width(p->m));
     unet_text_set(k, p->m->unet, &p->wanted.kv, states);
-    unet_time(k, p->m->unet, net_image(p->time, 0), p->timestep, p->guidance, NULL);
+    added_plan(k, p->m, &p->wanted.added);
+    unet_time(k, p->m->unet, net_image(p->time, 0), p->timestep, p->guidance, p->wanted.added.row,
+              NULL);
 }
 
 static void drop_pages(void *m)
@@ -236,12 +243,13 @@ static int text_init(pipeline *p, text_state *t)
 {
     t->states = sd_malloc(prompts_size(p->prompts) * sizeof *t->states);
     unet_text_keep(p->k, p->m->unet, &t->kv, 1, TOKENIZER_LENGTH);
-    return t->states ? 0 : -1;
+    return t->states && !added_init(p->k, p->m, &t->added) ? 0 : -1;
 }
 
 static void text_fini(pipeline *p, text_state *t)
 {
     unet_text_drop(p->k, &t->kv);
+    added_fini(p->k, &t->added);
     free(t->states);
 }
 
@@ -282,7 +290,8 @@ void pipeline_close(pipeline *p)
     if (p->k) {
         text_fini(p, &p->wanted);
         text_fini(p, &p->unwanted);
-        k_tensor *kept[] = {&p->timestep, &p->guidance, &p->time, &p->noise, &p->coef};
+        k_tensor *kept[] = {&p->timestep,      &p->guidance, &p->time,
+                            &p->unwanted_time, &p->noise,    &p->coef};
         for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
             k_drop(p->k, kept[i]);
     }

@@ -28,6 +28,8 @@ typedef struct pipeline_settings {
     int use_taesd;
     prompt_blend prompt;
     const char *negative_prompt;
+    int clip_skip;     /* last layers of the text encoders that are left out */
+    int original_size; /* SDXL: shorter side of the picture as the model is told; 0: the frame's */
     uint64_t seed;
     double guidance_scale; /* > 1: classifier-free guidance; or the model's embedding */
     int steps;

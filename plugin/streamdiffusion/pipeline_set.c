@@ -18,6 +18,11 @@ static void resize(pipeline *p, int steps, int width, int height)
         p->time = k_keep(k, K_F32, steps, 1, 1, unet_time_channels(p->m->unet));
         p->coef = k_keep(k, K_F32, 2 * steps, 1, 1, 3);
         p->timed = 0;
+        if (unet_added_channels(p->m->unet)) {
+            k_drop(k, &p->unwanted_time);
+            p->unwanted_time = k_keep(k, K_F32, steps, 1, 1, unet_time_channels(p->m->unet));
+            p->unwanted_timed = 0;
+        }
     }
     if (p->noise.n != steps || p->noise.h != h || p->noise.w != w) {
         k_drop(k, &p->noise);
@@ -33,11 +38,13 @@ static int set_text(pipeline *p, text_state *t, const prompt_blend *b, scope_err
     size_t size = prompts_size(p->prompts);
     if (prompts_encode(p->prompts, b, p->states, err))
         return -1;
+    if (t == &p->unwanted && text_is_zero(p->m, b->text[0]))
+        memset(p->states, 0, size * sizeof *p->states);
     if (prompts_notice(p->prompts)[0])
         snprintf(p->notice, sizeof p->notice, "%s", prompts_notice(p->prompts));
     if (t->known && !memcmp(t->states, p->states, size * sizeof *p->states))
         return 0;
-    k_tensor states = k_temp(k, K_F32, 1, 1, TOKENIZER_LENGTH, clip_width(p->m->text));
+    k_tensor states = k_temp(k, K_F32, 1, 1, TOKENIZER_LENGTH, text_width(p->m));
     k_put(k, states, p->states);
     unet_text_set(k, p->m->unet, &t->kv, states);
     k_release(k, 0);
@@ -50,6 +57,7 @@ static int set_texts(pipeline *p, const pipeline_settings *s, scope_error *err)
 {
     double t0 = pipeline_now_ms();
     long before = prompts_encoded(p->prompts);
+    prompts_skip(p->prompts, s->clip_skip);
     const prompt_blend unwanted = {.count = 1, .text = {s->negative_prompt}, .weight = {1}};
     if (set_text(p, &p->wanted, &s->prompt, err) ||
         (p->guided && set_text(p, &p->unwanted, &unwanted, err)))
@@ -57,6 +65,16 @@ static int set_texts(pipeline *p, const pipeline_settings *s, scope_error *err)
     if (prompts_encoded(p->prompts) != before)
         p->ms[STAGE_TEXT] = pipeline_now_ms() - t0;
     return 0;
+}
+
+/* SDXL: the texts' pooled vectors and the sizes, which all time rows of that text depend on. */
+static void set_added(pipeline *p, const pipeline_settings *s)
+{
+    const added_size size = {s->height, s->width, s->original_size};
+    if (added_set(p->k, p->m, &p->wanted.added, p->wanted.states, size))
+        p->timed = 0;
+    if (p->guided && added_set(p->k, p->m, &p->unwanted.added, p->unwanted.states, size))
+        p->unwanted_timed = 0;
 }
 
 static int same_timesteps(const scheduler *a, const scheduler *b)
@@ -68,20 +86,32 @@ static int same_timesteps(const scheduler *a, const scheduler *b)
     return a->count == b->count;
 }
 
-static void set_time(pipeline *p, const scheduler *schedule, double embedded_scale)
+/* The rows of all steps in force, for one text. */
+static void time_rows(pipeline *p, k_tensor rows, k_tensor added)
 {
     k_ctx *k = p->k;
-    int known =
-        p->timed && p->embedded_scale == embedded_scale && same_timesteps(&p->schedule, schedule);
-    p->schedule = *schedule;
-    p->embedded_scale = embedded_scale;
-    p->timed = 1;
-    for (int i = 0; i < schedule->count && !known; i++) {
-        float t = (float)schedule->step[i].timestep, w = (float)(1000 * (embedded_scale - 1));
+    for (int i = 0; i < p->schedule.count; i++) {
+        float t = (float)p->schedule.step[i].timestep, w = (float)(1000 * (p->embedded_scale - 1));
         k_put(k, p->timestep, &t);
         if (p->guidance.dtype)
             k_put(k, p->guidance, &w);
-        unet_time(k, p->m->unet, net_image(p->time, i), p->timestep, p->guidance, NULL);
+        unet_time(k, p->m->unet, net_image(rows, i), p->timestep, p->guidance, added, NULL);
+    }
+}
+
+static void set_time(pipeline *p, const scheduler *schedule, double embedded_scale)
+{
+    int known = p->embedded_scale == embedded_scale && same_timesteps(&p->schedule, schedule);
+    p->schedule = *schedule;
+    p->embedded_scale = embedded_scale;
+    if (!known)
+        p->timed = p->unwanted_timed = 0;
+    if (!p->timed)
+        time_rows(p, p->time, p->wanted.added.row);
+    p->timed = 1;
+    if (p->unwanted_time.dtype && p->guided && !p->unwanted_timed) {
+        time_rows(p, p->unwanted_time, p->unwanted.added.row);
+        p->unwanted_timed = 1;
     }
 }
 
@@ -125,7 +155,8 @@ static void choose_coder(pipeline *p, int use_taesd)
     if (use_taesd && !p->tiny)
         snprintf(p->notice, sizeof p->notice,
                  "The model's folder has no TAESD, so its own, slower autoencoder is used; "
-                 "huggingface-cli download madebyollin/taesd --local-dir <folder>/taesd adds one.");
+                 "huggingface-cli download madebyollin/%s --local-dir <folder>/taesd adds one.",
+                 m->config.unet.text_time ? "taesdxl" : "taesd");
     else if (!use_taesd && p->tiny)
         snprintf(p->notice, sizeof p->notice,
                  "The model's folder has no vae, so TAESD is used although use_taesd is off.");
@@ -180,11 +211,13 @@ static int set(pipeline *p, const scope_host *host, const pipeline_settings *s, 
     k_release(p->k, 0);
     if (set_texts(p, s, err))
         return -1;
+    set_added(p, s);
     set_time(p, &schedule, embedded);
     set_noise(p, s->seed);
     set_coefficients(p, s->guidance_scale);
     if (p->k->status) {
-        p->timed = p->drawn = p->wanted.known = p->unwanted.known = 0;
+        p->timed = p->unwanted_timed = p->drawn = p->wanted.known = p->unwanted.known = 0;
+        p->wanted.added.known = p->unwanted.added.known = 0;
         p->width = p->height = 0;
         return scope_fail(err, SCOPE_ENOMEM, "The settings cannot be used: %.140s", p->k->where);
     }

@@ -4,6 +4,7 @@
 #ifndef SD_PIPELINE_STATE_H
 #define SD_PIPELINE_STATE_H
 
+#include "added.h"
 #include "pipeline.h"
 
 enum stage { STAGE_TEXT, STAGE_ENCODE, STAGE_UNET, STAGE_DECODE, STAGE_FRAME, STAGES };
@@ -18,6 +19,7 @@ enum { ROW_START = 0, ROWS_MAX = 2 * SCHEDULER_MAX_STEPS };
 /* One text, ready for the UNet. */
 typedef struct text_state {
     unet_text kv;  /* kept */
+    added added;   /* SDXL's pooled text and sizes; nothing else has it */
     float *states; /* owned, host: what kv was made of */
     int known;     /* states and kv hold a text */
 } text_state;
@@ -35,14 +37,16 @@ struct pipeline {
     int width, height; /* planned for; 0: for none */
     unsigned coders;   /* autoencoders planned for, 1 << tiny; one that was used stays */
     int from_text, tiny, fit, add_noise, guided;
-    double embedded_scale; /* guidance that the time rows hold; 0: none */
-    scheduler schedule;    /* whose timesteps the time rows hold */
-    uint64_t seed;         /* of the noise */
-    int drawn;             /* the noise is that of seed */
-    int timed;             /* the time rows are those of schedule and embedded_scale */
-    k_tensor time;         /* kept [steps, 1, 1, unet_time_channels] */
-    k_tensor noise;        /* kept [steps, h, w, channels]: E_i */
-    k_tensor coef;         /* kept [rows, 1, 1, 3] */
+    double embedded_scale;  /* guidance that the time rows hold; 0: none */
+    scheduler schedule;     /* whose timesteps the time rows hold */
+    uint64_t seed;          /* of the noise */
+    int drawn;              /* the noise is that of seed */
+    int timed;              /* the time rows are those of schedule and embedded_scale */
+    k_tensor time;          /* kept [steps, 1, 1, unet_time_channels] */
+    int unwanted_timed;     /* the same of the unwanted text's own rows */
+    k_tensor unwanted_time; /* kept, as time (SDXL); dtype 0: both texts have the same rows */
+    k_tensor noise;         /* kept [steps, h, w, channels]: E_i */
+    k_tensor coef;          /* kept [rows, 1, 1, 3] */
 
     k_tensor latent; /* of the last frame: lies first in the arena, where nothing else is put */
     double ms[STAGES];
@@ -52,6 +56,8 @@ struct pipeline {
 
 /* Make ready for frames of a size; host is told how far it is, and is NULL on the frame thread. */
 int pipeline_plan(pipeline *p, const scope_host *host, int width, int height, scope_error *err);
+/* The time row of step i for the unwanted text: SDXL's has its own pooled text. */
+k_tensor pipeline_unwanted_time(const pipeline *p, int i);
 /* A clock. */
 double pipeline_now_ms(void);
 

@@ -3,6 +3,7 @@
 
 #include "alloc.h"
 #include "blend.h"
+#include "text.h"
 
 #include <stdlib.h>
 
@@ -10,7 +11,7 @@ enum { PROMPT_SLOTS = 2 * PROMPT_MAX }; /* more than one blend, so that none evi
 
 typedef struct prompt_slot {
     char *text;    /* owned; NULL: free */
-    float *states; /* owned, [77, width]; stays with the slot */
+    float *states; /* owned, prompts_size; stays with the slot */
     long used;     /* clock of the last blend that took it */
 } prompt_slot;
 
@@ -20,6 +21,7 @@ struct prompts {
     k_tensor ids;   /* kept, K_I32 [1, 1, 77, 1] */
     prompt_slot slot[PROMPT_SLOTS];
     long clock, encoded;
+    int skip; /* layers of the text encoders that are left out; of all slots */
     char notice[160];
 };
 
@@ -50,7 +52,7 @@ void prompts_close(prompts *p)
 
 size_t prompts_size(const prompts *p)
 {
-    return (size_t)TOKENIZER_LENGTH * (size_t)clip_width(p->m->text);
+    return text_size(p->m);
 }
 
 long prompts_encoded(const prompts *p)
@@ -63,15 +65,10 @@ const char *prompts_notice(const prompts *p)
     return p->notice;
 }
 
-/* states = the text encoder's rows for p->ids; NULL while planning. */
+/* states = what the text encoders make of p->ids; NULL while planning. */
 static void encode(prompts *p, float *states)
 {
-    k_ctx *k = p->k;
-    size_t mark = k_mark(k);
-    k_tensor y = k_temp(k, K_F32, 1, 1, TOKENIZER_LENGTH, clip_width(p->m->text));
-    clip_forward(k, p->m->text, y, p->ids, NULL);
-    k_get(k, y, states);
-    k_release(k, mark);
+    text_encode(p->k, p->m, p->ids, p->skip, states);
 }
 
 void prompts_plan(prompts *p)
@@ -127,6 +124,15 @@ static prompt_slot *fill(prompts *p, const char *text, scope_error *err)
     return s;
 }
 
+void prompts_skip(prompts *p, int layers)
+{
+    for (int i = 0; i < PROMPT_SLOTS && layers != p->skip; i++) {
+        free(p->slot[i].text);
+        p->slot[i].text = NULL;
+    }
+    p->skip = layers;
+}
+
 /* The states of `text`, encoded now if they are not known. */
 static const float *look_up(prompts *p, const char *text, scope_error *err)
 {
@@ -163,7 +169,6 @@ int prompts_encode(prompts *p, const prompt_blend *b, float *states, scope_error
         }
         return scope_fail(err, SCOPE_ENOMEM, "The text encoder failed: %.120s", p->k->where);
     }
-    blend_embeddings(states, part, b->weight, b->count, TOKENIZER_LENGTH, clip_width(p->m->text),
-                     b->slerp ? BLEND_SLERP : BLEND_LINEAR);
+    text_blend(p->m, states, part, b->weight, b->count, b->slerp ? BLEND_SLERP : BLEND_LINEAR);
     return 0;
 }

@@ -23,7 +23,7 @@ typedef struct prompts prompts;
 prompts *prompts_open(k_ctx *k, const model *m, scope_error *err);
 void prompts_close(prompts *p); /* NULL is fine */
 
-/* Floats of a result: tokens times width. */
+/* Floats of a result: text_size of text.h. */
 size_t prompts_size(const prompts *p);
 /* How many texts went through the encoder so far. */
 long prompts_encoded(const prompts *p);
@@ -33,7 +33,9 @@ const char *prompts_notice(const prompts *p);
 
 /* The text encoder's pass, for planning. [load] or [frame] */
 void prompts_plan(prompts *p);
-/* states: host memory, [77, width]. Encodes what is new, then blends. [frame] */
+/* Leave out so many of the text encoders' last layers, from now on: forgets what was encoded. */
+void prompts_skip(prompts *p, int layers);
+/* states: host memory, a flat vector of text.h. Encodes what is new, then blends. [frame] */
 int prompts_encode(prompts *p, const prompt_blend *b, float *states, scope_error *err);
 
 #endif
