@@ -76,7 +76,7 @@ static int load_tokenizer_2(const loader *l)
 {
     char dir[PATH_MAX];
     model *m = &l->e->model;
-    static const char text[] = "An oil painting, 1890s!"; /* a few dozen tokens at the most */
+    static const char text[] = "An oil painting, 1890s"; /* a few dozen tokens at the most */
     int32_t one[TOKENIZER_LENGTH], two[TOKENIZER_LENGTH];
     snprintf(dir, sizeof dir, "%s/tokenizer_2", l->e->path);
     if (access(dir, F_OK)) {

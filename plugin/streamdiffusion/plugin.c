@@ -58,6 +58,8 @@ static pipeline_settings settings_of(const scope_kwargs *kw)
         .use_taesd = scope_int(kw, "use_taesd") != 0,
         .prompt = prompts_of(kw),
         .negative_prompt = scope_str(kw, "negative_prompt"),
+        .clip_skip = (int)scope_int(kw, "clip_skip"),
+        .original_size = (int)scope_int(kw, "original_size"),
         .seed = (uint64_t)scope_int(kw, "seed"),
         .guidance_scale = scope_num(kw, "guidance_scale"),
         .steps = (int)scope_int(kw, "num_inference_steps"),

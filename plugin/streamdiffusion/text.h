@@ -5,6 +5,8 @@
  *   77 rows of text_width numbers, which the UNet attends to (of two encoders: side by side), then
  *   text_pooled numbers, the pooled text that joins the time rows (SDXL; none elsewhere).
  * SDXL reads both encoders' last layer but one, without the final norm, and pools the second's.
+ * Its second encoder was trained on the tokens of the first, padded with "!": only the padding is
+ * changed. diffusers' tokenizer_2 also takes a "!" that was typed for padding, which is not followed.
  */
 #ifndef SD_TEXT_H
 #define SD_TEXT_H
