@@ -28,6 +28,7 @@ static const struct {
 } sets[] = {{"sd1", NETWORKS "sd1", NETWORKS "sd1", 20},
             {"sd2", NETWORKS "sd2", NETWORKS "sd2", 20},
             {"lcm", NETWORKS "lcm", NETWORKS "lcm", 20},
+            {"sdxl", NETWORKS "sdxl", NETWORKS "sdxl", 30},
             {"tiny", SOURCE_DIR "/examples/models/tiny", SOURCE_DIR "/tests/golden/tiny", 11}};
 
 static double relative_error(const float *ours, const float *theirs, size_t n)
