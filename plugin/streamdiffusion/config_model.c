@@ -17,10 +17,13 @@ static const struct {
     {"StableDiffusionPipeline", FAMILY_SD},
     {"StableDiffusionImg2ImgPipeline", FAMILY_SD},
     {"StableDiffusionControlNetPipeline", FAMILY_SD},
+    {"StableDiffusionControlNetImg2ImgPipeline", FAMILY_SD},
     {"LatentConsistencyModelPipeline", FAMILY_SD},
     {"LatentConsistencyModelImg2ImgPipeline", FAMILY_SD},
     {"StableDiffusionXLPipeline", FAMILY_SDXL},
     {"StableDiffusionXLImg2ImgPipeline", FAMILY_SDXL},
+    {"StableDiffusionXLControlNetPipeline", FAMILY_SDXL},
+    {"StableDiffusionXLControlNetImg2ImgPipeline", FAMILY_SDXL},
 };
 
 static int family_of(const char *pipeline)

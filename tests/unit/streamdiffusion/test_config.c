@@ -266,6 +266,7 @@ static const struct {
     {'u', "{\"conv_in_kernel\": 1}", "conv_in_kernel = 1"},
     {'u', "{\"addition_embed_type\": \"image\"}", "addition_embed_type \"image\""},
     {'u', "{\"mid_block_type\": \"UNetMidBlock2D\"}", "mid_block_type"},
+    {'u', "{\"transformer_layers_per_block\": [1, [2, 2], [4, 4], 1]}", "a depth for each layer"},
     {'u', "{\"act_fn\": \"mish\"}", "act_fn \"mish\""},
     {'u', "{\"norm_eps\": true}", "norm_eps is true"},
     {'u', "{\"flip_sin_to_cos\": 1}", "it must be true or false"},

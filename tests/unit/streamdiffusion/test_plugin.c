@@ -100,6 +100,8 @@ static void defaults(void)
         {"t_index_list", SCOPE_LIST, 0, {.at = NULL}},
         {"strength", SCOPE_NUM, 0, {.f = 0.99}},
         {"do_add_noise", SCOPE_BOOL, 0, {.i = 1}},
+        {"clip_skip", SCOPE_INT, 0, {.i = 0}},
+        {"original_size", SCOPE_INT, 0, {.i = 0}},
         {"width", SCOPE_INT, 0, {.i = 64}},
         {"height", SCOPE_INT, 0, {.i = 64}},
         {"fit", SCOPE_STR, 0, {.s = "crop"}},
