@@ -146,11 +146,12 @@ static void warn_of_taesd(const loader *l, const char *dir)
 {
     char line[256];
     const model_config *c = &l->e->model.config;
-    if (!l->host || !l->e->taesd[0] || !config_taesd_is_foreign(c, dir))
+    /* A folder of the model's own is called taesd whatever it holds: its config may tell. */
+    if (!l->host || !config_taesd_is_foreign(c, l->e->taesd[0] ? dir : ""))
         return;
     snprintf(
         line, sizeof line,
-        "taesd_path: %.80s seems to be made for %s; this model needs madebyollin/%s, and looks "
+        "The TAESD of %.80s seems to be made for %s; this model needs madebyollin/%s, and looks "
         "wrong with another.",
         dir, c->unet.text_time ? "SD 1.x and 2.x" : "SDXL",
         c->unet.text_time ? "taesdxl" : "taesd");
