@@ -122,6 +122,7 @@ int config_read(model_config *c, const char *dir, scope_error *err)
         (c->has_taesd && config_read_taesd(&c->taesd, join(path, dir, c->taesd_dir), err)) ||
         config_read_scheduler(&c->scheduler, join(path, dir, "scheduler"), err))
         return err->status;
+    c->text.projection = 0; /* nothing reads the first encoder's pooled text */
     return config_supported(c, err);
 }
 
