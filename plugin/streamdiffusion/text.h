@@ -6,7 +6,8 @@
  *   text_pooled numbers, the pooled text that joins the time rows (SDXL; none elsewhere).
  * SDXL reads both encoders' last layer but one, without the final norm, and pools the second's.
  * Its second encoder was trained on the tokens of the first, padded with "!": only the padding is
- * changed. diffusers' tokenizer_2 also takes a "!" that was typed for padding, which is not followed.
+ * changed. diffusers' tokenizer_2 also takes a "!" that was typed for padding, which is not
+ * followed.
  */
 #ifndef SD_TEXT_H
 #define SD_TEXT_H
