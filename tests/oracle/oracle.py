@@ -82,11 +82,17 @@ def check_text(report, name, ref, probe):
         if ref.xl:
             probe.ask("pooled", f"pooled{i}", ids=f"ids{i}")
     theirs = [ref.embed_ids(one) for one in ids]
+    skips = not ref.xl and ref.text_encoder.config.num_hidden_layers > 1
+    if skips:
+        probe.ask("text", "skipped", ids="ids0", skip=1)
+        skipped = ref.embed_skipping(ids[0], 1).numpy()[None]
     release(ref, "text_encoder", "text_encoder_2")
     probe.run()
     ours = np.concatenate([probe.get(f"text{i}")[0] for i in range(len(ids))])
     rows = torch.cat([rows for rows, _ in theirs]).numpy()
     report.error(name, "text embeddings", ours, rows, kind="text")
+    if skips:
+        report.error(name, "text, one layer less", probe.get("skipped"), skipped, kind="text")
     if ref.xl:
         ours = np.concatenate([probe.get(f"pooled{i}")[0, 0] for i in range(len(ids))])
         pooled = torch.cat([pooled for _, pooled in theirs]).numpy()

@@ -79,6 +79,14 @@ class Model:
         two = self.text_encoder_2(given, output_hidden_states=True)
         return torch.cat([one, two.hidden_states[-2]], -1), two.text_embeds
 
+    @torch.no_grad()
+    def embed_skipping(self, ids, layers):
+        """The rows [1, 77, C] with so many of the last layers left out (diffusers' clip_skip), of a
+        model with one text encoder."""
+        states = self.text_encoder(torch.tensor([ids]), output_hidden_states=True).hidden_states
+        net = getattr(self.text_encoder, "text_model", self.text_encoder)
+        return net.final_layer_norm(states[-(layers + 1)])
+
     def embed(self, prompts, method="linear"):
         """A prompt, or a list of (text, weight): as embed_ids. The pooled text is blended as one token."""
         if isinstance(prompts, str):

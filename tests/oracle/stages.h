@@ -75,7 +75,7 @@ static inline int stage_end(stage_call *s, k_ctx *k)
 /* ---- networks: everything runs twice, first as the plan
  * ------------------------------------------ */
 
-/* ids -> [1, 1, 77, width]; "pooled": ids -> [1, 1, 1, pooled width] */
+/* ids, skip -> [1, 1, 77, width]; "pooled": ids -> [1, 1, 1, pooled width] */
 static inline int stage_text(stage_call *s)
 {
     const model *m = s->model;
@@ -94,7 +94,7 @@ static inline int stage_text(stage_call *s)
             k_plan_begin(k);
         k_tensor in = k_temp(k, K_I32, 1, 1, TOKENIZER_LENGTH, 1);
         k_put(k, in, ids->data);
-        text_encode(k, m, in, 0, flat);
+        text_encode(k, m, in, (int)stage_number(s, "skip"), flat);
         k_release(k, 0);
         if (!pass)
             k_plan_end(k);
