@@ -230,5 +230,6 @@ int checkpoint_config(model_config *c, const char *path, scope_error *err)
         (c->has_text_2 && shape_text(&c->text_2, path, "text_encoder_2", err)) ||
         (c->has_vae && shape_vae(&c->vae, is.family, path, err)))
         return err->status;
+    c->text.projection = 0; /* nothing reads the first encoder's pooled text */
     return 0;
 }

@@ -100,7 +100,7 @@ static void add_part(inspection *in, int part)
 {
     scope_error err = {0};
     json_t *o = json_pack("{ss ss}", "part", parts_label(part), "path", in->parts.at[part]);
-    if (part == PART_TOKENIZER) {
+    if (part == PART_TOKENIZER || part == PART_TOKENIZER_2) {
         tokenizer *t = tokenizer_open(in->parts.at[part], &err);
         tokenizer_close(t);
     } else if (!count(o, in->parts.at[part], parts_label(part), &err)) {
@@ -117,6 +117,7 @@ static void add_missing(inspection *in, unsigned missing)
 {
     static const char *const remedies[PARTS] = {
         [PART_TEXT] = "give the text encoder it was trained with: text_encoder_path",
+        [PART_TEXT_2] = "give a checkpoint of SDXL that holds both text encoders",
         [PART_VAE] = "scope model get stabilityai/sd-vae-ft-mse, then give it as vae_path; or a "
                      "TAESD as taesd_path",
         [PART_TOKENIZER] = "scope model get clip-tokenizer",

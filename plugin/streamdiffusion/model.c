@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-enum { SET_TEXT, SET_UNET, SET_VAE, SET_TAESD, SETS };
+enum { SET_TEXT, SET_TEXT_2, SET_UNET, SET_VAE, SET_TAESD, SETS };
 enum { CLAIMED = -1 };
 
 typedef struct entry entry;
@@ -84,6 +84,48 @@ static int load_text(const loader *l)
     return 0;
 }
 
+/* Of SDXL's two tokenizers the second differs in its padding alone, which is all that is kept. */
+static int load_tokenizer_2(const loader *l)
+{
+    model *m = &l->e->model;
+    static const char text[] = "An oil painting, 1890s"; /* a few dozen tokens at the most */
+    int32_t one[TOKENIZER_LENGTH], two[TOKENIZER_LENGTH];
+    if (!l->e->parts.at[PART_TOKENIZER_2]) {
+        m->pad_2 = 0; /* that of every published SDXL */
+        return 0;
+    }
+    tokenizer *second = tokenizer_open(l->e->parts.at[PART_TOKENIZER_2], l->err);
+    if (!second)
+        return -1;
+    int n = tokenizer_encode(second, text, two), same = tokenizer_encode(m->tokens, text, one) == n;
+    tokenizer_close(second);
+    if (n < 0)
+        return scope_fail(l->err, SCOPE_ENOMEM, "Out of memory while reading tokenizer_2.");
+    same = same && !memcmp(one, two, (size_t)(n + 2) * sizeof *one);
+    m->pad_2 = two[TOKENIZER_LENGTH - 1];
+    if (same && m->pad_2 < m->config.text_2.vocab_size)
+        return 0;
+    return scope_fail(l->err, SCOPE_EIO,
+                      "tokenizer and tokenizer_2 spell a text differently; SDXL's share one "
+                      "vocabulary, so they are not of one checkpoint.");
+}
+
+static int load_text_2(const loader *l)
+{
+    model *m = &l->e->model;
+    if (!m->config.has_text_2)
+        return 0;
+    if (load_tokenizer_2(l))
+        return -1;
+    weights *w = open_set(l, SET_TEXT_2, PART_TEXT_2);
+    if (!w)
+        return -1;
+    weights_rare(w);
+    if (!(m->text_2 = clip_open(w, &m->config.text_2, l->err)))
+        return -1;
+    return weights_finish(w, l->host, l->err);
+}
+
 static int load_unet(const loader *l)
 {
     model *m = &l->e->model;
@@ -105,11 +147,29 @@ static int load_vae(const loader *l)
     return 0;
 }
 
+/* The TAESDs of SD and of SDXL fit each other's models, and make pictures of wrong colours. */
+static void warn_of_taesd(const loader *l)
+{
+    char line[256];
+    const model_config *c = &l->e->model.config;
+    const char *at = l->e->parts.at[PART_TAESD];
+    /* A folder of the model's own is called taesd whatever it holds: its config may tell. */
+    if (!l->host || !config_taesd_is_foreign(c, l->e->parts.asked[ASKED_TAESD][0] ? at : ""))
+        return;
+    snprintf(
+        line, sizeof line,
+        "The TAESD of %.80s seems to be made for %s; this model needs madebyollin/%s, and looks "
+        "wrong with another.",
+        at, c->unet.text_time ? "SD 1.x and 2.x" : "SDXL", c->unet.text_time ? "taesdxl" : "taesd");
+    l->host->log(l->host, SCOPE_WARN, line);
+}
+
 static int load_taesd(const loader *l)
 {
     model *m = &l->e->model;
     if (!m->config.has_taesd)
         return 0;
+    warn_of_taesd(l);
     weights *w = open_set(l, SET_TAESD, PART_TAESD);
     if (!w || !(m->taesd = taesd_open(w, &m->config.taesd, l->err)) ||
         weights_finish(w, l->host, l->err))
@@ -131,14 +191,16 @@ static int load(const loader *l)
 {
     return reached(l, 0.0, "config") ||
            parts_find(&l->e->parts, &l->e->model.config, NULL, l->err) || open_device(l) ||
-           reached(l, 0.02, "text encoder") || load_text(l) || reached(l, 0.05, "unet") ||
-           load_unet(l) || reached(l, 0.10, "autoencoder") || load_vae(l) || load_taesd(l);
+           reached(l, 0.02, "text encoder") || load_text(l) || load_text_2(l) ||
+           reached(l, 0.05, "unet") || load_unet(l) || reached(l, 0.10, "autoencoder") ||
+           load_vae(l) || load_taesd(l);
 }
 
 static void free_entry(entry *e)
 {
     model *m = &e->model;
     clip_close(m->text);
+    clip_close(m->text_2);
     unet_close(m->unet);
     vae_close(m->vae);
     taesd_close(m->taesd);
@@ -253,7 +315,9 @@ void model_share(const model *m)
 
 weights *model_weights(const model *m, int part)
 {
-    return ((const entry *)m)->set[part == MODEL_TEXT ? SET_TEXT : SET_UNET];
+    static const int sets[MODEL_PARTS] = {
+        [MODEL_TEXT] = SET_TEXT, [MODEL_TEXT_2] = SET_TEXT_2, [MODEL_UNET] = SET_UNET};
+    return ((const entry *)m)->set[sets[part]];
 }
 
 void model_release_pages(const model *m)

@@ -33,9 +33,13 @@ const char *parts_field(int asked)
 
 const char *parts_label(int part)
 {
-    static const char *const labels[PARTS] = {
-        [PART_UNET] = "unet", [PART_TEXT] = "text_encoder", [PART_TEXT_2] = "text_encoder_2",
-        [PART_VAE] = "vae",   [PART_TAESD] = "taesd",       [PART_TOKENIZER] = "tokenizer"};
+    static const char *const labels[PARTS] = {[PART_UNET] = "unet",
+                                              [PART_TEXT] = "text_encoder",
+                                              [PART_TEXT_2] = "text_encoder_2",
+                                              [PART_VAE] = "vae",
+                                              [PART_TAESD] = "taesd",
+                                              [PART_TOKENIZER] = "tokenizer",
+                                              [PART_TOKENIZER_2] = "tokenizer_2"};
     return labels[part];
 }
 
@@ -96,6 +100,18 @@ static int place(parts *p, int part, const char *path, const char *sub, scope_er
     return scope_fail(err, SCOPE_ENOMEM, "Out of memory while loading a model.");
 }
 
+/* The second tokenizer, which is there to say how it pads: in the folder `dir`, if there is one. */
+static int second_tokenizer(parts *p, const char *dir, scope_error *err)
+{
+    if (place(p, PART_TOKENIZER_2, dir, "tokenizer_2", err))
+        return err->status;
+    if (access(p->at[PART_TOKENIZER_2], F_OK)) {
+        free(p->at[PART_TOKENIZER_2]);
+        p->at[PART_TOKENIZER_2] = NULL;
+    }
+    return 0;
+}
+
 static int from_folder(parts *p, model_config *c, scope_error *err)
 {
     const char *dir = p->asked[ASKED_MODEL];
@@ -103,7 +119,8 @@ static int from_folder(parts *p, model_config *c, scope_error *err)
         place(p, PART_TEXT, dir, "text_encoder", err) ||
         place(p, PART_TOKENIZER, dir, "tokenizer", err))
         return err->status;
-    if (c->has_text_2 && place(p, PART_TEXT_2, dir, "text_encoder_2", err))
+    if (c->has_text_2 &&
+        (place(p, PART_TEXT_2, dir, "text_encoder_2", err) || second_tokenizer(p, dir, err)))
         return err->status;
     if (c->has_vae && place(p, PART_VAE, dir, "vae", err))
         return err->status;
@@ -112,13 +129,18 @@ static int from_folder(parts *p, model_config *c, scope_error *err)
 
 static int from_file(parts *p, model_config *c, scope_error *err)
 {
+    char dir[PATH_MAX];
     const char *file = p->asked[ASKED_MODEL];
     if (checkpoint_config(c, file, err) || place(p, PART_UNET, file, NULL, err))
         return err->status;
     if (c->text.width && place(p, PART_TEXT, file, NULL, err))
         return err->status;
-    if (c->has_text_2 && place(p, PART_TEXT_2, file, NULL, err))
-        return err->status;
+    if (c->has_text_2) {
+        const char *slash = strrchr(file, '/'); /* of a real path */
+        snprintf(dir, sizeof dir, "%.*s", (int)(slash - file), file);
+        if (place(p, PART_TEXT_2, file, NULL, err) || second_tokenizer(p, dir, err))
+            return err->status;
+    }
     if (c->has_vae && place(p, PART_VAE, file, NULL, err))
         return err->status;
     char *tokens = places_tokenizer(file);
@@ -172,6 +194,7 @@ static int stand_in(parts *p, model_config *c, scope_error *err)
             snprintf(err->field, sizeof err->field, "%s", parts_field(own[i][0]));
             return err->status;
         }
+        c->text.projection = 0; /* nothing reads the first encoder's pooled text */
         c->has_vae |= own[i][1] == PART_VAE;
         c->has_taesd |= own[i][1] == PART_TAESD;
     }
@@ -184,7 +207,7 @@ static int stand_in(parts *p, model_config *c, scope_error *err)
  */
 
 /* The parts that no model runs without. */
-static int complete(const parts *p, unsigned *lenient, scope_error *err)
+static int complete(const parts *p, const model_config *c, unsigned *lenient, scope_error *err)
 {
     static const struct {
         int part;
@@ -192,6 +215,8 @@ static int complete(const parts *p, unsigned *lenient, scope_error *err)
     } needed[] = {
         {PART_TEXT, "text_encoder_path",
          "The model brings no text encoder; give the one it was trained with."},
+        {PART_TEXT_2, "model_id_or_path",
+         "SDXL has two text encoders, and the model brings one; give a checkpoint with both."},
         {PART_VAE, "vae_path",
          "The model brings no autoencoder; give one as vae_path or taesd_path (scope model get "
          "stabilityai/sd-vae-ft-mse)."},
@@ -201,7 +226,8 @@ static int complete(const parts *p, unsigned *lenient, scope_error *err)
     };
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
         int part = needed[i].part;
-        if (p->at[part] || (part == PART_VAE && p->at[PART_TAESD]))
+        if (p->at[part] || (part == PART_VAE && p->at[PART_TAESD]) ||
+            (part == PART_TEXT_2 && !c->unet.text_time))
             continue;
         if (!lenient)
             return scope_fail_field(err, SCOPE_EIO, needed[i].field, "%s", needed[i].why);
@@ -216,11 +242,12 @@ int parts_find(parts *p, model_config *c, unsigned *lenient, scope_error *err)
     memset(err, 0, sizeof *err);
     if (file ? from_file(p, c, err) : from_folder(p, c, err))
         return err->status;
-    if (stand_in(p, c, err) || complete(p, lenient, err))
+    if (stand_in(p, c, err) || complete(p, c, lenient, err))
         return err->status;
     if (file && !c->has_text_2 && c->text.act == K_GELU)
         p->pad = 0; /* SD 2 pads with "!", which the tokenizer that models share does not know */
     if (p->prediction)
         c->scheduler.prediction = p->prediction;
-    return p->at[PART_TEXT] ? config_supported(c, err) : 0;
+    int texts = p->at[PART_TEXT] && (p->at[PART_TEXT_2] || !c->unet.text_time);
+    return texts ? config_supported(c, err) : 0;
 }

@@ -11,7 +11,16 @@
 /* What a person can name. */
 enum { ASKED_MODEL, ASKED_TAESD, ASKED_VAE, ASKED_TEXT, ASKED_UNET, ASKED_TOKENIZER, ASKED };
 
-enum part { PART_UNET, PART_TEXT, PART_TEXT_2, PART_VAE, PART_TAESD, PART_TOKENIZER, PARTS };
+enum part {
+    PART_UNET,
+    PART_TEXT,
+    PART_TEXT_2,
+    PART_VAE,
+    PART_TAESD,
+    PART_TOKENIZER,
+    PART_TOKENIZER_2,
+    PARTS
+};
 
 typedef struct parts {
     char *asked[ASKED]; /* owned real paths; "" where the model decides */

@@ -121,10 +121,11 @@ int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_err
         return err->status;
     double before = pipeline_now_ms();
     int changed = conditioning_advance(p->text);
+    k_release(k, 0);
+    pipeline_renew_time(p);
     double t0 = pipeline_now_ms();
     if (changed)
         p->ms[STAGE_TEXT] = t0 - before;
-    k_release(k, 0);
     pipeline_refresh_noise(p);
     k_tensor d = latent_temp(p, stream_rows(&p->stream.plan));
     start(p, in);
@@ -163,7 +164,8 @@ static void plan_text(pipeline *p)
 {
     k_ctx *k = p->k;
     conditioning_plan(p->text);
-    unet_time(k, p->m->unet, net_image(p->time, 0), p->timestep, p->guidance, NULL);
+    added_plan(k, p->m, &p->wanted);
+    unet_time(k, p->m->unet, net_image(p->time, 0), p->timestep, p->guidance, p->wanted.row, NULL);
 }
 
 static void drop_pages(void *m)
@@ -254,7 +256,7 @@ pipeline *pipeline_open(const model *m, scope_error *err)
     p->timestep = k_keep(p->k, K_F32, 1, 1, 1, 1);
     if (unet_has_guidance(m->unet))
         p->guidance = k_keep(p->k, K_F32, 1, 1, 1, 1);
-    if (p->k->status) {
+    if (added_init(p->k, m, &p->wanted) || added_init(p->k, m, &p->unwanted) || p->k->status) {
         scope_fail(err, SCOPE_ENOMEM, "Out of memory while opening the pipeline.");
         pipeline_close(p);
         return NULL;
@@ -268,7 +270,9 @@ void pipeline_close(pipeline *p)
         return;
     if (p->k) {
         stream_fini(p->k, &p->stream);
-        k_tensor *kept[] = {&p->timestep, &p->guidance, &p->time};
+        added_fini(p->k, &p->wanted);
+        added_fini(p->k, &p->unwanted);
+        k_tensor *kept[] = {&p->timestep, &p->guidance, &p->time, &p->unwanted_time};
         for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
             k_drop(p->k, kept[i]);
     }

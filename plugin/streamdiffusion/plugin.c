@@ -86,6 +86,8 @@ static pipeline_settings settings_of(const scope_kwargs *kw)
         .fit = is(kw, "fit", "stretch") ? FIT_STRETCH : FIT_CROP,
         .from_text = is(kw, "input_mode", "text"),
         .use_taesd = scope_int(kw, "use_taesd") != 0,
+        .clip_skip = (int)scope_int(kw, "clip_skip"),
+        .original_size = (int)scope_int(kw, "original_size"),
         .seed = (uint64_t)scope_int(kw, "seed"),
         .seeds = seeds_of(kw),
         .noise_refresh = (int)scope_int(kw, "noise_refresh"),
@@ -128,7 +130,8 @@ static void change_loras(instance *in)
     pipeline_reweigh(in->pipeline);
     int changed = lora_live_set(in->loras, &err);
     int taken_away = changed < 0 && err.status == SCOPE_ENOMEM;
-    int any = changed > 0 || taken_away, text = taken_away || (any && changed & LORAS_TEXT);
+    int any = changed > 0 || taken_away,
+        text = taken_away || (any && changed & (LORAS_TEXT | LORAS_TEXT_2));
     pipeline_reweighted(in->pipeline, any, text);
     tell_loras(in, changed < 0 ? err.text : lora_live_notice(in->loras));
 }

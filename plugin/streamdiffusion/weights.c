@@ -254,7 +254,7 @@ static const k_weight *as_modules(weights *w, const char *const *names, const k_
 
 int weights_module_at(const weights *w, int i, weights_module *m)
 {
-    if (i < 0 || i >= w->modules)
+    if (!w || i < 0 || i >= w->modules)
         return 0;
     *m = w->module[i];
     return 1;

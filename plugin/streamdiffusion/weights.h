@@ -51,7 +51,7 @@ typedef struct weights_module {
     int part, out, in, k;
 } weights_module;
 
-/* Module i in the order asked; 0 past the last. */
+/* Module i in the order asked; 0 past the last, and of NULL. */
 int weights_module_at(const weights *w, int i, weights_module *m);
 
 /* Request i of a recorder, in the order asked: its full tensor name and shape, borrowed from w.

@@ -31,6 +31,7 @@ static const struct {
 } sets[] = {{"sd1", NETWORKS "sd1", NETWORKS "sd1", 20, 0},
             {"sd2", NETWORKS "sd2", NETWORKS "sd2", 20, 0},
             {"lcm", NETWORKS "lcm", NETWORKS "lcm", 20, 0},
+            {"sdxl", NETWORKS "sdxl", NETWORKS "sdxl", 30, 0},
             {"sd1 stream", NETWORKS "sd1", STREAM "sd1", 18, 0},
             {"sd2 stream", NETWORKS "sd2", STREAM "sd2", 18, 0},
             {"ldm1", NETWORKS "ldm1/model.safetensors", NETWORKS "ldm1", 7, 0},

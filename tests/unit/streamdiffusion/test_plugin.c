@@ -137,6 +137,8 @@ static void defaults(void)
         {"do_add_noise", SCOPE_BOOL, 0, {.i = 1}},
         {"use_denoising_batch", SCOPE_BOOL, 0, {.i = 1}},
         {"frame_buffer_size", SCOPE_INT, 0, {.i = 1}},
+        {"clip_skip", SCOPE_INT, 0, {.i = 0}},
+        {"original_size", SCOPE_INT, 0, {.i = 0}},
         {"width", SCOPE_INT, 0, {.i = 64}},
         {"height", SCOPE_INT, 0, {.i = 64}},
         {"fit", SCOPE_STR, 0, {.s = "crop"}},
