@@ -17,6 +17,8 @@ jq -e '.usable and .kind == "folder" and .family == "Stable Diffusion 1.x" and .
     ([.parts[].part] == ["unet", "text_encoder", "vae", "taesd", "tokenizer"]) and
     all(.parts[0:4][]; .tensors > 0 and .parameters > 0 and .bytes > 0)' out >/dev/null ||
     fail "--json: $(cat out)"
+run 0 scope model inspect "$golden/sdxl"
+says out SDXL text_encoder_2 tokenizer_2 "can be used by streamdiffusion"
 cp "$golden/ldm1/model.safetensors" alone.safetensors
 run 1 scope model inspect alone.safetensors
 says out "tokenizer       missing; scope model get clip-tokenizer"

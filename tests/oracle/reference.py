@@ -141,18 +141,24 @@ class Model:
         angle = 1000.0 * (scale - 1.0) * f
         return torch.cat([angle.sin(), angle.cos()])[None].float()
 
+    def added(self, x, pooled):
+        """What SDXL is told beside the rows of text: the pooled text, and the size of the frame."""
+        if not self.xl:
+            return None
+        n, h, w = len(x), 8 * x.shape[2], 8 * x.shape[3]
+        sizes = torch.tensor([[h, w, 0, 0, h, w]])
+        return {"text_embeds": pooled.expand(n, -1), "time_ids": sizes.expand(n, -1)}
+
     @torch.no_grad()
     def denoise(self, x, t, context, cond=None):
-        """context: rows and pooled text, or None for it; SDXL is told the size of the frame."""
+        """context: rows and pooled text, or None for it."""
         states, pooled = context
-        h, w = 8 * x.shape[2], 8 * x.shape[3]
-        added = {"text_embeds": pooled, "time_ids": torch.tensor([[h, w, 0, 0, h, w]])}
         return self.unet(
             x,
             torch.tensor([t]),
             encoder_hidden_states=states,
             timestep_cond=cond,
-            added_cond_kwargs=added if self.xl else None,
+            added_cond_kwargs=self.added(x, pooled),
         ).sample
 
     def taps(self, x, t, context, cond=None):

@@ -455,6 +455,8 @@ def golden():
 class Reference:
     """What golden.py asks of reference.Model, of networks in memory."""
 
+    xl = False
+
     def __init__(self, single, folder):
         from transformers import CLIPTokenizer
 
@@ -468,11 +470,11 @@ class Reference:
 
     @torch.no_grad()
     def embed_ids(self, ids):
-        return self.text_encoder(torch.tensor([ids])).last_hidden_state
+        return self.text_encoder(torch.tensor([ids])).last_hidden_state, None
 
     @torch.no_grad()
-    def denoise(self, x, t, states, cond):
-        return self.unet(x, t, states).sample
+    def denoise(self, x, t, context, cond):
+        return self.unet(x, t, context[0]).sample
 
     def guidance_embedding(self, scale):
         return None

@@ -4,17 +4,16 @@
  * tests/golden/tensors/ldm-*.txt are the names and shapes of the published files (single.py wrote
  * them, diffusers' conversion agreed); the files made of them here are sparse.
  */
+#include "tiny.h"
+
 #include "plugin/streamdiffusion/checkpoint.h"
 #include "plugin/streamdiffusion/config_shapes.h"
 #include "plugin/streamdiffusion/fp8.h"
+#include "plugin/streamdiffusion/inspect.h"
+#include "plugin/streamdiffusion/ldm.h"
 #include "plugin/streamdiffusion/parts.h"
-#include "plugin/streamdiffusion/weights.h"
 
-#include <check.h>
 #include <fcntl.h>
-#include <math.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 typedef struct tensor {
     char name[160];
@@ -111,20 +110,28 @@ static void finish(header *h, const char *metadata)
     free(h->text);
 }
 
-static void file_of(const char *list, const char *dtype)
+/* The tensors of a list, but for those whose names begin with `without`. */
+static void file_without(const char *without, const char *list, const char *dtype)
 {
     int count;
     long long parameters;
     header h;
     tensor *t = read_list(list, &count, &parameters);
     begin(&h, dtype);
-    for (int i = 0; i < count; i++)
-        add(&h, t[i].name, t[i].ndim, t[i].dim);
+    for (int i = 0; i < count; i++) {
+        if (strncmp(t[i].name, without, strlen(without)))
+            add(&h, t[i].name, t[i].ndim, t[i].dim);
+    }
     /* what files carry besides, and nobody asks for */
     add1(&h, "model_ema.diffusion_modelout2bias", 4);
     add1(&h, "alphas_cumprod", 1000);
     finish(&h, NULL);
     free(t);
+}
+
+static void file_of(const char *list, const char *dtype)
+{
+    file_without("no such name", list, dtype);
 }
 
 /* ---- the published ----------------------------------------------------------------------------
@@ -395,6 +402,188 @@ START_TEST(parts_stand_in)
 }
 END_TEST
 
+/* ---- SDXL, as a folder and as a file ----------------------------------------------------------
+ */
+
+enum { SIDE = 64, PIXELS = 3 * SIDE * SIDE };
+
+/* SDXL's layers, and widths that a file's shapes explain: 64 channels a head, 32 norm groups. */
+static void xl_folder(const char *dir)
+{
+    static const tiny_options usual = {.no_taesd = 1, .xl = 1};
+    tiny_tokenizer(dir, "tokenizer");
+    tiny_configs(dir, &usual);
+    tiny_text(
+        dir, "unet", "config.json",
+        "{\"_class_name\": \"UNet2DConditionModel\", \"block_out_channels\": [32, 64, 64],"
+        " \"down_block_types\":"
+        " [\"DownBlock2D\", \"CrossAttnDownBlock2D\", \"CrossAttnDownBlock2D\"],"
+        " \"up_block_types\": [\"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\", \"UpBlock2D\"],"
+        " \"transformer_layers_per_block\": [1, 1, 2], \"attention_head_dim\": [1, 1, 1],"
+        " \"cross_attention_dim\": 128, \"use_linear_projection\": true,"
+        " \"addition_embed_type\": \"text_time\", \"addition_time_embed_dim\": 256,"
+        " \"projection_class_embeddings_input_dim\": 1600}");
+    tiny_text(dir, "text_encoder", "config.json",
+              "{\"architectures\": [\"CLIPTextModel\"], \"vocab_size\": 190, \"hidden_size\": 64,"
+              " \"intermediate_size\": 96, \"num_hidden_layers\": 2, \"num_attention_heads\": 1,"
+              " \"hidden_act\": \"quick_gelu\"}");
+    tiny_text(dir, "text_encoder_2", "config.json",
+              "{\"architectures\": [\"CLIPTextModelWithProjection\"], \"vocab_size\": 190,"
+              " \"hidden_size\": 64, \"intermediate_size\": 96, \"num_hidden_layers\": 3,"
+              " \"num_attention_heads\": 1, \"hidden_act\": \"gelu\", \"projection_dim\": 64,"
+              " \"eos_token_id\": 2}");
+    tiny_text(dir, "vae", "config.json",
+              "{\"_class_name\": \"AutoencoderKL\", \"layers_per_block\": 2,"
+              " \"block_out_channels\": [32, 32, 32, 32], \"scaling_factor\": 0.13025,"
+              " \"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\","
+              " \"DownEncoderBlock2D\", \"DownEncoderBlock2D\"],"
+              " \"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\","
+              " \"UpDecoderBlock2D\", \"UpDecoderBlock2D\"]}");
+    tiny_networks(dir);
+}
+
+/* Append tensors of a network, one behind the other along the rows, as the tensor `like` of a
+ * published file. */
+static void add_data(header *h, FILE *data, const st_tensor *like, const st_tensor *const *t,
+                     const ldm_view *view, int views)
+{
+    int64_t dim[4] = {1, 1, 1, 1};
+    for (int i = 0; i < t[0]->ndim; i++)
+        dim[view->transposed ? 1 - i : i] = t[0]->dim[i];
+    dim[0] *= views;
+    add(h, like->name, like->ndim, dim);
+    for (int i = 0; i < views; i++) {
+        const float *x = t[i]->data;
+        size_t n = t[i]->bytes / sizeof *x, columns = (size_t)(view->transposed ? dim[0] : 1);
+        for (size_t j = 0; j < n; j++) /* [out, in] is stored [in, out] */
+            fwrite(x + (view->transposed ? j % (size_t)dim[1] * columns + j / (size_t)dim[1] : j),
+                   sizeof *x, 1, data);
+    }
+}
+
+/* The networks of a folder as one file at `path`, under the names that the published file has. */
+static void xl_file(const char *dir)
+{
+    static const char *const part[] = {"unet", "vae", "text_encoder", "text_encoder_2"};
+    char name[160], why[256];
+    ldm names[4];
+    st_file *network[4];
+    ldm_view view[LDM_VIEWS];
+    header h;
+    FILE *data = tmpfile();
+    file_of("ldm-sdxl", "F16");
+    st_file *published = st_open(path, why);
+    begin(&h, "F32");
+    for (int p = 0; p < 4; p++) {
+        int written = 0;
+        snprintf(name, sizeof name, "%s/%s/%smodel.safetensors", dir, part[p],
+                 p < 2 ? "diffusion_pytorch_" : "");
+        ck_assert_msg((network[p] = st_open(name, why)) != NULL, "%s", why);
+        ck_assert(ldm_init(&names[p], published, ldm_part_of(part[p])));
+        for (int i = 0; i < st_count(published); i++) {
+            const st_tensor *like = st_at(published, i), *t[LDM_VIEWS];
+            int views = ldm_views(&names[p], like->name, view), found = 0;
+            while (found < views && (t[found] = st_find(network[p], view[found].name)))
+                found++;
+            if (found && found == views)
+                add_data(&h, data, like, t, view, views);
+            written += found;
+        }
+        ck_assert_int_eq(written, st_count(network[p]));
+    }
+    st_close(published);
+    finish(&h, NULL);
+    char *all = malloc(h.data);
+    rewind(data);
+    ck_assert_uint_eq(fread(all, 1, h.data, data), h.data);
+    int fd = open(path, O_WRONLY);
+    ck_assert(fd >= 0 && pwrite(fd, all, h.data, (off_t)(8 + h.used)) == (ssize_t)h.data);
+    close(fd);
+    free(all);
+    fclose(data);
+    for (int p = 0; p < 4; p++)
+        st_close(network[p]);
+}
+
+static void xl_frame(const char *model_path, const char *unwanted, float *out)
+{
+    scope_error err;
+    const model_options o = {.path = model_path, .device = "cpu"};
+    const pipeline_settings s = {.width = SIDE,
+                                 .height = SIDE,
+                                 .fit = FIT_STRETCH,
+                                 .prompt = {.count = 1, .text = {"a (red:1.2) cat"}, .weight = {1}},
+                                 .negative_prompt = unwanted,
+                                 .guidance_scale = 2.5,
+                                 .cfg_type = GUIDE_FULL,
+                                 .seed = 42,
+                                 .steps = 2,
+                                 .strength = 0.8,
+                                 .do_add_noise = 1};
+    static uint8_t in[PIXELS];
+    for (int i = 0; i < PIXELS; i++)
+        in[i] = (uint8_t)(128 + 100 * sin(0.02 * i));
+    const k_image from = {in, K_U8, 1, SIDE, SIDE, 3, PIXELS, 3 * SIDE};
+    const k_image to = {out, K_F32, 1, SIDE, SIDE, 3, 4 * PIXELS, 12 * SIDE};
+    const model *m = model_acquire(NULL, &o, &err);
+    ck_assert_msg(m != NULL, "%s", err.text);
+    ck_assert(m->text_2 && m->pad_2 == 0 && m->config.zero_empty);
+    pipeline *p = pipeline_open(m, &err);
+    ck_assert_msg(!pipeline_set(p, &s, &err), "%s", err.text);
+    ck_assert_msg(!pipeline_frame(p, &from, &to, &err), "%s", err.text);
+    pipeline_close(p);
+    model_release(m);
+}
+
+/* Its second tokenizer says how it pads; without one, SDXL's padding is known. */
+START_TEST(sdxl_makes_the_frames_of_its_folder)
+{
+    static float folder[PIXELS], file[PIXELS], other[PIXELS];
+    char dir[64], at[96], second[96];
+    scope_error err;
+    snprintf(dir, sizeof dir, "%s", tiny_folder());
+    snprintf(at, sizeof at, "%s/one.safetensors", dir);
+    snprintf(second, sizeof second, "%s/tokenizer_2", dir);
+    xl_folder(dir);
+    xl_file(dir);
+    ck_assert_int_eq(rename(path, at), 0);
+    char *told = inspect_model(at, &err);
+    ck_assert_msg(told && strstr(told, "\"usable\":true") && strstr(told, "tokenizer_2"), "%s",
+                  told);
+    free(told);
+    for (int i = 0; i < 3; i++) {
+        if (i == 2)
+            tiny_remove(second);
+        xl_frame(dir, i ? "" : "blur", folder);
+        xl_frame(at, i ? "" : "blur", file);
+        ck_assert(!memcmp(folder, file, sizeof file));
+        if (!i)
+            memcpy(other, file, sizeof file);
+    }
+    ck_assert(memcmp(other, file, sizeof file));
+    tiny_remove(dir);
+}
+END_TEST
+
+/* A file with one text encoder of the two is told apart from one that loads. */
+START_TEST(sdxl_without_its_second_encoder)
+{
+    scope_error err;
+    model_config c;
+    parts p;
+    unsigned missing = 0;
+    const char *asked[ASKED] = {[ASKED_MODEL] = path};
+    file_without("conditioner.embedders.1.", "ldm-sdxl", "F16");
+    ck_assert(!parts_ask(&p, asked, &err));
+    ck_assert_int_eq(parts_find(&p, &c, NULL, &err), SCOPE_EIO);
+    ck_assert_msg(strstr(err.text, "SDXL has two text encoders") != NULL, "%s", err.text);
+    ck_assert_str_eq(err.field, "model_id_or_path");
+    ck_assert_int_eq(parts_find(&p, &c, &missing, &err), 0);
+    ck_assert(missing >> PART_TEXT_2 & 1);
+    parts_fini(&p);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("ldm");
@@ -409,6 +598,8 @@ int main(void)
     tcase_add_test(tc, wide_biases_mean_v);
     tcase_add_test(tc, every_fp8_is_exact);
     tcase_add_test(tc, parts_stand_in);
+    tcase_add_test(tc, sdxl_makes_the_frames_of_its_folder);
+    tcase_add_test(tc, sdxl_without_its_second_encoder);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

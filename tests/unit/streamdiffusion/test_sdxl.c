@@ -2,9 +2,12 @@
  * kept in step with the prompt, the size and guidance. Their numbers are in test_golden.c. */
 #include "tiny.h"
 
-#include "plugin/streamdiffusion/added.h"
+#include "lora_file.h"
 
-enum { SIDE = 64, MOST = 3 * 96 * 96 };
+#include "plugin/streamdiffusion/added.h"
+#include "plugin/streamdiffusion/loras.h"
+
+enum { SIDE = 64, N = 3 * SIDE * SIDE, MOST = 3 * 96 * 96 };
 
 static char dir[64];
 static const model *m;
@@ -242,6 +245,10 @@ static pipeline_settings variant(int i)
     case 6:
         s.steps = 1;
         break;
+    case 7:
+        s.cfg_type = GUIDE_INITIALIZE;
+        s.delta = 1;
+        break;
     default:
         s.prompt = (prompt_blend){.count = 2, .text = {"a cat", "a dog"}, .weight = {1, 1}};
         break;
@@ -301,6 +308,105 @@ START_TEST(no_negative_prompt_is_zeros)
     pipeline_close(q);
     model_release(n);
     tiny_remove(other);
+}
+END_TEST
+
+/* Halfway between two texts the time rows are those of their blend, and afterwards of the second;
+ * of the negative prompt likewise. */
+START_TEST(a_transition_takes_the_pooled_text_along)
+{
+    static float half[MOST], whole[MOST], is[MOST];
+    pipeline_settings s = usual(), blend = usual(), to = usual();
+    s.negative_prompt = blend.negative_prompt = to.negative_prompt = "blur";
+    blend.prompt = (prompt_blend){.count = 2, .text = {"a cat", "a dog"}, .weight = {1, 1}};
+    to.prompt.text[0] = "a dog";
+    pipeline *p = pipeline_open(m, &err), *q = pipeline_open(m, &err);
+    frame(q, &blend, half);
+    frame(q, &to, whole);
+    frame(p, &s, is);
+    to.transition.steps = 2;
+    frame(p, &to, is);
+    ck_assert(!memcmp(is, half, N * sizeof *is));
+    frame(p, &to, is);
+    ck_assert(!memcmp(is, whole, N * sizeof *is));
+    to.negative_prompt = ""; /* zeros: another way than by encoding */
+    frame(q, &to, half);
+    frame(q, &to, whole);
+    to.transition.steps = 1;
+    frame(p, &to, is);
+    ck_assert(!memcmp(is, whole, N * sizeof *is));
+    pipeline_close(p);
+    pipeline_close(q);
+}
+END_TEST
+
+/* Watched live, frames show the old text until the new one is encoded, pooled text and all. */
+START_TEST(live_texts_arrive_whole)
+{
+    static float first[MOST], want[MOST], is[MOST];
+    pipeline_settings s = usual();
+    int old = 0, frames = 0;
+    pipeline *p = pipeline_open(m, &err), *q = pipeline_open(m, &err);
+    s.live = 1;
+    frame(p, &s, first);
+    s.prompt.text[0] = "a dog";
+    s.negative_prompt = "blur";
+    s.clip_skip = 1;
+    frame(q, &s, want);
+    do {
+        frame(p, &s, is);
+        int same = !memcmp(is, first, N * sizeof *is);
+        ck_assert(same || !memcmp(is, want, N * sizeof *is));
+        old += same;
+    } while (memcmp(is, want, N * sizeof *is) && ++frames < 100000);
+    ck_assert_int_lt(frames, 100000);
+    ck_assert_int_gt(old, 0);
+    pipeline_close(p);
+    pipeline_close(q);
+}
+END_TEST
+
+/* ---- LoRAs ------------------------------------------------------------------------------------
+ */
+
+static void reweighed(pipeline *p, loras *l, const lora_want *want, int networks, float *out)
+{
+    const pipeline_settings s = usual();
+    pipeline_reweigh(p);
+    ck_assert_int_eq(loras_set(l, want, want != NULL, &err), networks);
+    pipeline_reweighted(p, 1, networks & LORAS_TEXT_2);
+    frame(p, &s, out);
+}
+
+/* The second text encoder, its projection, and the embedding that joins the time rows. */
+START_TEST(loras_of_what_sdxl_has_besides)
+{
+    static const lora_tensor file[3][2] = {
+        {{"lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", {2, 24}, 0.4f},
+         {"lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", {32, 2}, 0.4f}},
+        {{"text_encoder_2.text_projection.lora_A.weight", {2, 24}, 0.4f},
+         {"text_encoder_2.text_projection.lora_B.weight", {20, 2}, 0.4f}},
+        {{"lora_unet_label_emb_0_0.lora_down.weight", {2, 68}, 0.4f},
+         {"lora_unet_label_emb_0_0.lora_up.weight", {64, 2}, 0.4f}}};
+    static float plain[MOST], is[MOST];
+    const model_options o = {.path = dir, .device = "cpu", .own = 1};
+    const pipeline_settings s = usual();
+    const model *own = model_acquire(NULL, &o, &err);
+    loras *l = loras_open(own, &err);
+    pipeline *p = pipeline_open(own, &err);
+    ck_assert_msg(l && p, "%s", err.text);
+    frame(p, &s, plain);
+    for (int i = 0; i < 3; i++) {
+        const lora_want want = {lora_file(dir, "lora", file[i], 2), 1};
+        int networks = i < 2 ? LORAS_TEXT_2 : LORAS_UNET;
+        reweighed(p, l, &want, networks, is);
+        ck_assert_double_gt(distance(is, plain, N), 1e-5);
+        reweighed(p, l, NULL, networks, is);
+        ck_assert(!memcmp(is, plain, N * sizeof *is));
+    }
+    loras_close(l);
+    pipeline_close(p);
+    model_release(own);
 }
 END_TEST
 
@@ -384,7 +490,10 @@ int main(void)
     tcase_add_test(t, layers_are_left_out);
     tcase_add_test(t, the_pooled_row);
     tcase_add_test(t, the_added_row_follows_text_and_size);
-    tcase_add_loop_test(t, changes_are_followed_and_forgotten, 0, 8);
+    tcase_add_loop_test(t, changes_are_followed_and_forgotten, 0, 9);
+    tcase_add_test(t, a_transition_takes_the_pooled_text_along);
+    tcase_add_test(t, live_texts_arrive_whole);
+    tcase_add_test(t, loras_of_what_sdxl_has_besides);
     tcase_add_test(t, no_negative_prompt_is_zeros);
     tcase_add_test(t, a_taesd_of_the_other_family_is_warned_of);
     tcase_add_test(t, the_second_tokenizer);

@@ -219,15 +219,13 @@ static inline void tiny_configs(const char *dir, const tiny_options *o)
         tiny_configs_xl(dir);
 }
 
-/* A whole checkpoint in the folder dir. */
-static inline void tiny_make(const char *dir, tiny_options o)
+/* The networks that the configs in the folder dir ask for. */
+static inline void tiny_networks(const char *dir)
 {
     char why[K_WHY];
     scope_error err = {0};
     model_config c;
     k_device *device = k_device_open("cpu", NULL, why);
-    tiny_tokenizer(dir, "tokenizer");
-    tiny_configs(dir, &o);
     ck_assert_msg(!config_read(&c, dir, &err), "%s", err.text);
 
     weights *w = weights_open_recorder(device, "unet", &err);
@@ -252,6 +250,14 @@ static inline void tiny_make(const char *dir, tiny_options o)
         tiny_write(w, dir, c.taesd_dir, "diffusion_pytorch_model.safetensors");
     }
     k_device_close(device);
+}
+
+/* A whole checkpoint in the folder dir. */
+static inline void tiny_make(const char *dir, tiny_options o)
+{
+    tiny_tokenizer(dir, "tokenizer");
+    tiny_configs(dir, &o);
+    tiny_networks(dir);
 }
 
 #endif
