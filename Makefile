@@ -9,7 +9,7 @@ DEPS_LIST := $(shell . /etc/os-release 2>/dev/null; echo .ci/deps/$$ID-$${VERSIO
 
 PKGS_SCHEMA := jansson
 PKGS_PLUGIN := jansson libutf8proc
-PKGS_HOST   := jansson gstreamer-1.0 gstreamer-base-1.0 gstreamer-app-1.0 gstreamer-video-1.0 gstreamer-pbutils-1.0
+PKGS_HOST   := jansson libcurl gstreamer-1.0 gstreamer-base-1.0 gstreamer-app-1.0 gstreamer-video-1.0 gstreamer-pbutils-1.0
 
 WARN   := -Wall -Wextra -Wpedantic -Werror
 OPT    ?= -O2 -g
@@ -158,7 +158,8 @@ TOOLS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/tools/*.c tests/
 $(TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,streamdiffusion) $(call LIB,kernels)
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
-	@$(CC) $(SAN) -fopenmp -o $@ $< $(LINK_streamdiffusion)
+	@$(CC) $(SAN) -fopenmp -o $@ $< $(LINK_streamdiffusion) $(LINK_EXTRA)
+$(BUILD)/tests/tools/hub_server: LINK_EXTRA = $(call pkg,--libs,glib-2.0)
 
 E2E := $(sort $(filter-out tests/e2e/lib.sh,$(wildcard tests/e2e/*.sh)))
 JOBS ?= $(shell nproc)

@@ -8,6 +8,7 @@ const command commands[] = {
     {"list", command_list, "the plugins there are"},
     {"schema", command_schema, "the parameters of a plugin, as JSON"},
     {"doc", command_doc, "the manual page of a plugin, as Markdown"},
+    {"model", command_model, "look at a model's file, or download one"},
     {"check", command_check, "judge a plugin's library as a store would"},
     {"bench", command_bench, "the time a plugin takes per frame"},
     {"complete", command_complete, "a completion script for bash, zsh or fish"},

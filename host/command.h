@@ -33,6 +33,7 @@ int command_list(int argc, char **argv);     /* list.c */
 int command_schema(int argc, char **argv);   /* list.c */
 int command_doc(int argc, char **argv);      /* list.c */
 int command_check(int argc, char **argv);    /* check.c */
+int command_model(int argc, char **argv);    /* model.c */
 int command_complete(int argc, char **argv); /* complete.c: shell completion */
 int command_help(int argc, char **argv);     /* help.c */
 

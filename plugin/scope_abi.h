@@ -213,6 +213,22 @@ typedef struct scope_inputs {
     const scope_video *(*get)(const scope_host *host, const char *name);
 } scope_inputs;
 
+/* Plugin extension SCOPE_MODEL: what a file or folder is to this plugin, without loading it. */
+#define SCOPE_MODEL "scope.model/1"
+
+typedef struct scope_model {
+    /* A JSON object, to be given back with release:
+     *   path      where it was found          kind   "file" or "folder"
+     *   usable    can it be loaded as it is?  reason why not, a sentence
+     *   family    "SDXL", "a LoRA", ...       prediction "epsilon", "v" or "sample"
+     *   parts     [{part, path, tensors, parameters, bytes, types {"F16": n}, problem?}]
+     *   missing   [{part, remedy}]
+     * reason, family and prediction are absent where there is none. NULL and *err when there is
+     * nothing at `path`. [any] */
+    char *(*inspect)(const char *path, scope_error *err);
+    void (*release)(char *text);
+} scope_model;
+
 #ifdef __cplusplus
 }
 #endif

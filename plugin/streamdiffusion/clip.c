@@ -15,6 +15,7 @@ typedef struct clip_layer {
 struct clip {
     clip_config config;
     const k_weight *tokens, *positions, *final_norm; /* borrowed: of the weights set */
+    const k_weight *projection;                      /* NULL: the model has none */
     clip_layer layer[CLIP_MAX_LAYERS];
 };
 
@@ -58,12 +59,36 @@ clip *clip_open(weights *w, const clip_config *config, scope_error *err)
     for (int i = 0; i < config->layers; i++)
         c->layer[i] = layer_of(w, i, config);
     c->final_norm = weights_norm(w, "text_model.final_layer_norm", config->width);
+    if (config->projection)
+        c->projection = weights_linear(w, "text_projection", config->projection, config->width, 0);
     return c;
 }
 
 int clip_width(const clip *c)
 {
     return c->config.width;
+}
+
+int clip_layers(const clip *c)
+{
+    return c->config.layers;
+}
+
+int clip_projection(const clip *c)
+{
+    return c->config.projection;
+}
+
+int clip_pooled_row(const clip *c, const int32_t *ids, int count)
+{
+    int row = 0;
+    for (int i = 0; i < count; i++) {
+        if (c->config.eos_token_id == 2)
+            row = ids[i] > ids[row] ? i : row;
+        else if (ids[i] == c->config.eos_token_id)
+            return i;
+    }
+    return row;
 }
 
 void clip_close(clip *c)
@@ -99,18 +124,50 @@ static void feed_forward(k_ctx *k, const clip_layer *l, const clip_config *o, k_
     k_release(k, mark);
 }
 
-void clip_forward(k_ctx *k, const clip *c, k_tensor y, k_tensor ids, const net_tap *tap)
+/* y = h, or its final norm */
+static void take_states(k_ctx *k, const clip *c, const clip_take *take, k_tensor h,
+                        const net_tap *tap)
+{
+    if (take->bare) {
+        K_CALL(k, activate, take->states, h, K_IDENTITY);
+        return;
+    }
+    K_CALL(k, layer_norm, take->states, h, c->final_norm, c->config.norm_eps);
+    net_see(k, tap, take->states, "final_layer_norm");
+}
+
+static void take_pooled(k_ctx *k, const clip *c, const clip_take *take, k_tensor h)
 {
     size_t mark = k_mark(k);
-    k_tensor h = net_like(k, y, c->config.width), g = net_like(k, y, c->config.width);
+    if (h.data)
+        h.data = (float *)h.data + (size_t)take->row * (size_t)h.ld;
+    h.w = 1;
+    k_tensor normed = net_like(k, h, h.c);
+    K_CALL(k, layer_norm, normed, h, c->final_norm, c->config.norm_eps);
+    K_CALL(k, linear, take->pooled, normed, c->projection, &(k_linear){0});
+    k_release(k, mark);
+}
+
+void clip_run(k_ctx *k, const clip *c, const clip_take *take, k_tensor ids, const net_tap *tap)
+{
+    size_t mark = k_mark(k);
+    int last = c->config.layers - 1, wanted = last - take->skip;
+    k_tensor h = net_like(k, take->states, c->config.width), g = net_like(k, h, h.c);
     K_CALL(k, embed, h, ids, c->tokens, c->positions);
     net_see(k, tap, h, "embeddings");
-    for (int i = 0; i < c->config.layers; i++) {
+    for (int i = 0; i <= (take->pooled.dtype ? last : wanted); i++) {
         attend(k, &c->layer[i], &c->config, g, h);
         feed_forward(k, &c->layer[i], &c->config, h, g);
         net_see(k, tap, h, "encoder.layers.%d", i);
+        if (i == wanted)
+            take_states(k, c, take, h, tap);
     }
-    K_CALL(k, layer_norm, y, h, c->final_norm, c->config.norm_eps);
-    net_see(k, tap, y, "final_layer_norm");
+    if (take->pooled.dtype)
+        take_pooled(k, c, take, h);
     k_release(k, mark);
+}
+
+void clip_forward(k_ctx *k, const clip *c, k_tensor y, k_tensor ids, const net_tap *tap)
+{
+    clip_run(k, c, &(clip_take){.states = y}, ids, tap);
 }

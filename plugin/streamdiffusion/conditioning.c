@@ -239,7 +239,9 @@ static int put_in_force(conditioning *c, const conditioning_settings *s)
     conditioning_transition way = s->transition;
     if (prompts_blend(c->prompts, &s->prompt, c->blend, notice, sizeof notice))
         return -1;
-    if (s->guided || turns_away(s)) {
+    if (s->guided && text_is_zero(c->m, s->negative)) {
+        memset(c->negative, 0, prompts_size(c->prompts) * sizeof(float));
+    } else if (s->guided || turns_away(s)) {
         if (prompts_blend(c->prompts, &one, c->negative, notice, sizeof notice))
             return -1;
     }
@@ -267,7 +269,7 @@ static int put_in_force(conditioning *c, const conditioning_settings *s)
 static int keep(conditioning *c, const conditioning_settings *s)
 {
     const char *texts[TEXTS_MAX];
-    int n = texts_of(s, texts), same = c->ticket > 0;
+    int n = texts_of(s, texts), same = c->ticket > 0 && c->asked.clip_skip == s->clip_skip;
     size_t bytes = 0, at = 0;
     for (int i = 0; i < n; i++)
         bytes += strlen(texts[i]) + 1;
@@ -321,6 +323,7 @@ static void look(conditioning *c)
 int conditioning_set(conditioning *c, const conditioning_settings *s, scope_error *err)
 {
     int bare = !c->seen || (s->guided && !c->unwanted.known);
+    prompts_skip(c->prompts, s->clip_skip);
     if (s->live && !c->thread) {
         const background_options o = {QUIET_MS, MOST_MS, learn_one, c->prompts};
         c->thread = background_open(&o, err);
@@ -438,6 +441,11 @@ long conditioning_encoded(const conditioning *c)
 const float *conditioning_shown(const conditioning *c)
 {
     return c->wanted.shown;
+}
+
+const float *conditioning_shown_unwanted(const conditioning *c)
+{
+    return c->unwanted.shown;
 }
 
 int conditioning_waits(const conditioning *c)

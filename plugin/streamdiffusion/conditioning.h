@@ -6,6 +6,7 @@
  * ones; else they are encoded in conditioning_set, so that a frame shows exactly its parameters.
  *
  *   target  = the blend of the prompts; without guidance, turned away from the negative prompt
+ *             (a negative that guidance uses is zeros where text_is_zero says so)
  *   frame j of K after a change:  blend(from, target; 1 - t, t),  t = ease(j / K),  j = 1..K
  *   from    = what the last frame was made under, also in the middle of another transition
  *
@@ -33,6 +34,7 @@ typedef struct conditioning_settings {
     double negative_scale; /* without guidance: blend_away's; 0: off */
     int guided;            /* the UNet runs on the negative prompt, too */
     int live;              /* somebody watches: never wait for the text encoder */
+    int clip_skip;         /* last layers of the text encoders that are left out */
     conditioning_transition transition;
 } conditioning_settings;
 
@@ -66,8 +68,10 @@ const unet_text *conditioning_unwanted(const conditioning *c);
 const char *conditioning_notice(const conditioning *c);
 /* How many texts went through the encoder so far. */
 long conditioning_encoded(const conditioning *c);
-/* What `wanted` was made of, prompts_size floats, for tests; valid until the next advance. */
+/* What `wanted` was made of, a flat vector of text.h; valid until the next advance. */
 const float *conditioning_shown(const conditioning *c);
+/* The same of `unwanted`. */
+const float *conditioning_shown_unwanted(const conditioning *c);
 /* Is a text that was asked for still being encoded? */
 int conditioning_waits(const conditioning *c);
 

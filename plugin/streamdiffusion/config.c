@@ -116,6 +116,11 @@ static void unet_time(config_file *f, unet_config *c)
 static void unet_attention(config_file *f, unet_config *c)
 {
     int cross[CONFIG_MAX_BLOCKS], n = c->blocks;
+    const json_t *depths = json_object_get(f->root, "transformer_layers_per_block");
+    for (size_t i = 0; i < json_array_size(depths); i++) {
+        if (json_is_array(json_array_get(depths, i)))
+            config_note(f, "a depth for each layer of a block (SSD-1B, Vega) is not supported");
+    }
     per_block(f, "transformer_layers_per_block", c->transformer_layers, n, 1, MAX_LAYERS);
     /* diffusers' attention_head_dim is, by an old mistake of naming, the number of heads */
     per_block(f, "attention_head_dim", c->heads, n, 8, 1024);
@@ -296,6 +301,8 @@ int config_read_taesd(taesd_config *c, const char *dir, scope_error *err)
     c->act = config_act(&f, "act_fn", "relu");
     c->scaling_factor = (float)config_real(&f, "scaling_factor", 1, 1e-4, 1e4);
     c->shift_factor = (float)config_real(&f, "shift_factor", 0, -1e4, 1e4);
+    const char *origin = config_text(&f, "_name_or_path");
+    snprintf(c->origin, sizeof c->origin, "%.95s", origin ? origin : "");
     taesd_stages(&f, c);
     return config_close(&f);
 }

@@ -32,12 +32,12 @@ typedef struct unet_config {
     int act;       /* k_act */
     int sin_first; /* of the timestep sinusoid */
     float freq_shift;
-    int time_embed_dim;     /* hidden and output width of time_embedding */
-    int time_cond_proj_dim; /* LCM: width of the guidance embedding; 0: none */
-    int upcast_attention;   /* a hint for half precision arithmetic */
-    int text_time;          /* SDXL's added embedding of pooled text and sizes */
-    int addition_time_embed_dim;
-    int addition_input_dim;
+    int time_embed_dim;          /* hidden and output width of time_embedding */
+    int time_cond_proj_dim;      /* LCM: width of the guidance embedding; 0: none */
+    int upcast_attention;        /* a hint for half precision arithmetic */
+    int text_time;               /* SDXL's added embedding of pooled text and sizes */
+    int addition_time_embed_dim; /* of each size's sinusoid */
+    int addition_input_dim;      /* pooled text, then six sinusoids */
 } unet_config;
 
 /* CLIPTextModel, CLIPTextModelWithProjection. */
@@ -66,6 +66,7 @@ typedef struct vae_config {
 /* AutoencoderTiny. A stage is a convolution and its residual blocks. */
 typedef struct taesd_config {
     int in_channels, out_channels, latent_channels;
+    char origin[96]; /* the repository that the config was saved from, or "" */
     int stages;
     int encoder_channels[CONFIG_MAX_BLOCKS], encoder_blocks[CONFIG_MAX_BLOCKS];
     int decoder_channels[CONFIG_MAX_BLOCKS], decoder_blocks[CONFIG_MAX_BLOCKS];
@@ -78,7 +79,10 @@ typedef struct model_config {
     char pipeline[64]; /* class of model_index.json */
     unet_config unet;
     clip_config text;
-    int has_vae; /* vae/ is an AutoencoderKL */
+    int has_text_2; /* SDXL: text_encoder_2/, which also makes the pooled text */
+    clip_config text_2;
+    int zero_empty; /* SDXL: an empty negative prompt is zeros, not the encoding of "" */
+    int has_vae;    /* vae/ is an AutoencoderKL */
     vae_config vae;
     int has_taesd;
     taesd_config taesd;
@@ -98,8 +102,11 @@ int config_read_vae(vae_config *c, const char *dir, scope_error *err);
 int config_read_taesd(taesd_config *c, const char *dir, scope_error *err);
 int config_read_scheduler(scheduler_config *c, const char *dir, scope_error *err);
 
-/* 0 when the networks of this plugin implement what the structs say; else the sentence that says
- * what they do not (SDXL parses, and ends here). */
+/* 0 when the networks of this plugin implement what the structs say, and fit each other; else the
+ * sentence that says what they do not. */
 int config_supported(const model_config *c, scope_error *err);
+/* Is the TAESD of folder `dir` made for the other family (SD and SDXL have different latents of one
+ * shape)? Told by the names of the repository and the folder alone: 1 when they say so. */
+int config_taesd_is_foreign(const model_config *c, const char *dir);
 
 #endif

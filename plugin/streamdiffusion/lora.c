@@ -254,7 +254,9 @@ static int magnitude(reader *r, const st_tensor *t, const weights_module *m, k_a
 static const json_t *configured(const reader *r, int network, const char *name)
 {
     char key[64];
-    snprintf(key, sizeof key, "%s.%s", network == MODEL_UNET ? "unet" : "text_encoder", name);
+    static const char *const begins[MODEL_PARTS] = {
+        [MODEL_TEXT] = "text_encoder", [MODEL_TEXT_2] = "text_encoder_2", [MODEL_UNET] = "unet"};
+    snprintf(key, sizeof key, "%s.%s", begins[network], name);
     return json_object_get(r->config, key);
 }
 

@@ -219,6 +219,8 @@ static void measure(lora_names *n)
 
 static int fill(lora_names *n, const model *m)
 {
+    static const char *const begin[MODEL_PARTS] = {
+        [MODEL_TEXT] = "te_", [MODEL_TEXT_2] = "te2_", [MODEL_UNET] = "unet_"};
     weights_module one;
     int count = 0;
     for (int p = 0; p < MODEL_PARTS; p++)
@@ -236,10 +238,10 @@ static int fill(lora_names *n, const model *m)
         char other[LORA_NAME];
         const lora_module *l = &n->module[i];
         int unet = l->network == MODEL_UNET;
-        if (spell(n, unet ? "unet_" : "te_", l->m.name, i) ||
+        if (spell(n, begin[l->network], l->m.name, i) ||
             (unet && original(n, l->m.name, other) && spell(n, "unet_", other, i)) ||
             (!unet && !strncmp(l->m.name, "text_model.", 11) && /* as transformers 5 has it */
-             spell(n, "te_", l->m.name + 11, i)))
+             spell(n, begin[l->network], l->m.name + 11, i)))
             return -1;
     }
     qsort(n->spelling, (size_t)n->spellings, sizeof *n->spelling, by_text);

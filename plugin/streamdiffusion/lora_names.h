@@ -6,8 +6,8 @@
  *
  *   lora_unet_down_blocks_0_attentions_0_...   kohya, diffusers' block names
  *   lora_unet_input_blocks_1_1_...             kohya, the original block names (usual for SDXL)
- *   lora_te_text_model_..., lora_te1_...       kohya, the text encoder
- *   unet.down_blocks.0. ..., text_encoder. ... diffusers and PEFT
+ *   lora_te_text_model_..., lora_te1_...       kohya, the text encoder; lora_te2_...: SDXL's second
+ *   unet.down_blocks.0. ..., text_encoder. ... diffusers and PEFT; text_encoder_2. ...
  *   base_model.model.down_blocks.0. ...        PEFT, of one network alone
  *   down_blocks.0. ... .processor.to_q_lora    diffusers before 0.22, with or without "unet."
  */
@@ -21,7 +21,7 @@ enum { LORA_NAME = 256 }; /* the longest key that is looked at */
 enum lora_role { LORA_NONE, LORA_UP, LORA_DOWN, LORA_MID, LORA_ALPHA, LORA_MAGNITUDE };
 
 /* Split a key of a file: its role, and in `base` the module as the table spells it ("unet_...",
- * "te_..."; underscores for dots). LORA_NONE: no LoRA's key. Any text will do. [any] */
+ * "te_...", "te2_..."; underscores for dots). LORA_NONE: no LoRA's key. Any text will do. [any] */
 int lora_key(const char *key, char base[LORA_NAME]);
 
 typedef struct lora_module {

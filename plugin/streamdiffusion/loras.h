@@ -26,7 +26,11 @@ loras *loras_open(const model *m, scope_error *err);
 /* Takes all LoRAs away first. [load] NULL is fine */
 void loras_close(loras *l);
 
-enum { LORAS_UNET = 1 << MODEL_UNET, LORAS_TEXT = 1 << MODEL_TEXT };
+enum {
+    LORAS_UNET = 1 << MODEL_UNET,
+    LORAS_TEXT = 1 << MODEL_TEXT,
+    LORAS_TEXT_2 = 1 << MODEL_TEXT_2, /* SDXL's second text encoder */
+};
 
 /* Put exactly these in force; a file that stands twice has the sum of its scales. Returns which
  * networks changed, 0 for none. -1 with *err when a file cannot be used: then all is as before; or

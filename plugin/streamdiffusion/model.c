@@ -6,20 +6,20 @@
 #include "model.h"
 
 #include "alloc.h"
+#include "parts.h"
 
-#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
-enum { SET_TEXT, SET_UNET, SET_VAE, SET_TAESD, SETS };
+enum { SET_TEXT, SET_TEXT_2, SET_UNET, SET_VAE, SET_TAESD, SETS };
 enum { CLAIMED = -1 };
 
 typedef struct entry entry;
 struct entry {
     model model; /* first: a model is its entry */
     weights *set[SETS];
-    char *path, *taesd; /* real paths; "" for no taesd of its own */
+    parts parts;
     char device[16];
     int memory;
     /* Users, or CLAIMED for one who shares with nobody. Rises and ends under lock; a claim, which
@@ -51,77 +51,130 @@ static int reached(const loader *l, double done, const char *phase)
     return scope_fail(l->err, SCOPE_ECANCEL, "Loading was cancelled.");
 }
 
-/* Open the weights of a part; `dir` is its folder, `label` its name in messages. */
-static weights *open_set(const loader *l, int which, const char *dir, const char *label)
+/* Open the weights of a part, from where it lies. */
+static weights *open_set(const loader *l, int which, int part)
 {
-    l->e->set[which] = weights_open(l->e->model.device, dir, label, l->err);
+    l->e->set[which] =
+        weights_open(l->e->model.device, l->e->parts.at[part], parts_label(part), l->err);
     return l->e->set[which];
+}
+
+/* A failure of a part that has a path of its own is that field's. */
+static int blame(const loader *l, int asked)
+{
+    if (l->e->parts.asked[asked][0] && !l->err->field[0])
+        snprintf(l->err->field, sizeof l->err->field, "%s", parts_field(asked));
+    return -1;
 }
 
 static int load_text(const loader *l)
 {
-    char dir[PATH_MAX];
     model *m = &l->e->model;
-    snprintf(dir, sizeof dir, "%s/tokenizer", l->e->path);
-    if (!(m->tokens = tokenizer_open(dir, l->err)))
-        return -1;
-    snprintf(dir, sizeof dir, "%s/text_encoder", l->e->path);
-    weights *w = open_set(l, SET_TEXT, dir, "text_encoder");
+    const parts *p = &l->e->parts;
+    if (!(m->tokens = tokenizer_open(p->at[PART_TOKENIZER], l->err)))
+        return blame(l, ASKED_TOKENIZER);
+    if (p->pad >= 0)
+        tokenizer_pad(m->tokens, p->pad);
+    weights *w = open_set(l, SET_TEXT, PART_TEXT);
     if (!w)
         return -1;
     weights_rare(w); /* a prompt changes now and then, not with the frame */
-    if (!(m->text = clip_open(w, &m->config.text, l->err)))
+    if (!(m->text = clip_open(w, &m->config.text, l->err)) || weights_finish(w, l->host, l->err))
+        return blame(l, ASKED_TEXT);
+    return 0;
+}
+
+/* Of SDXL's two tokenizers the second differs in its padding alone, which is all that is kept. */
+static int load_tokenizer_2(const loader *l)
+{
+    model *m = &l->e->model;
+    static const char text[] = "An oil painting, 1890s"; /* a few dozen tokens at the most */
+    int32_t one[TOKENIZER_LENGTH], two[TOKENIZER_LENGTH];
+    if (!l->e->parts.at[PART_TOKENIZER_2]) {
+        m->pad_2 = 0; /* that of every published SDXL */
+        return 0;
+    }
+    tokenizer *second = tokenizer_open(l->e->parts.at[PART_TOKENIZER_2], l->err);
+    if (!second)
+        return -1;
+    int n = tokenizer_encode(second, text, two), same = tokenizer_encode(m->tokens, text, one) == n;
+    tokenizer_close(second);
+    if (n < 0)
+        return scope_fail(l->err, SCOPE_ENOMEM, "Out of memory while reading tokenizer_2.");
+    same = same && !memcmp(one, two, (size_t)(n + 2) * sizeof *one);
+    m->pad_2 = two[TOKENIZER_LENGTH - 1];
+    if (same && m->pad_2 < m->config.text_2.vocab_size)
+        return 0;
+    return scope_fail(l->err, SCOPE_EIO,
+                      "tokenizer and tokenizer_2 spell a text differently; SDXL's share one "
+                      "vocabulary, so they are not of one checkpoint.");
+}
+
+static int load_text_2(const loader *l)
+{
+    model *m = &l->e->model;
+    if (!m->config.has_text_2)
+        return 0;
+    if (load_tokenizer_2(l))
+        return -1;
+    weights *w = open_set(l, SET_TEXT_2, PART_TEXT_2);
+    if (!w)
+        return -1;
+    weights_rare(w);
+    if (!(m->text_2 = clip_open(w, &m->config.text_2, l->err)))
         return -1;
     return weights_finish(w, l->host, l->err);
 }
 
 static int load_unet(const loader *l)
 {
-    char dir[PATH_MAX];
     model *m = &l->e->model;
-    snprintf(dir, sizeof dir, "%s/unet", l->e->path);
-    weights *w = open_set(l, SET_UNET, dir, "unet");
-    if (!w || !(m->unet = unet_open(w, &m->config.unet, l->err)))
-        return -1;
-    return weights_finish(w, l->host, l->err);
+    weights *w = open_set(l, SET_UNET, PART_UNET);
+    if (!w || !(m->unet = unet_open(w, &m->config.unet, l->err)) ||
+        weights_finish(w, l->host, l->err))
+        return blame(l, ASKED_UNET);
+    return 0;
 }
 
 static int load_vae(const loader *l)
 {
-    char dir[PATH_MAX];
     model *m = &l->e->model;
     if (!m->config.has_vae)
         return 0;
-    snprintf(dir, sizeof dir, "%s/vae", l->e->path);
-    weights *w = open_set(l, SET_VAE, dir, "vae");
-    if (!w || !(m->vae = vae_open(w, &m->config.vae, l->err)))
-        return -1;
-    return weights_finish(w, l->host, l->err);
+    weights *w = open_set(l, SET_VAE, PART_VAE);
+    if (!w || !(m->vae = vae_open(w, &m->config.vae, l->err)) || weights_finish(w, l->host, l->err))
+        return blame(l, ASKED_VAE);
+    return 0;
 }
 
-/* The one that was asked for, else the one that lies in the folder. */
+/* The TAESDs of SD and of SDXL fit each other's models, and make pictures of wrong colours. */
+static void warn_of_taesd(const loader *l)
+{
+    char line[256];
+    const model_config *c = &l->e->model.config;
+    const char *at = l->e->parts.at[PART_TAESD];
+    /* A folder of the model's own is called taesd whatever it holds: its config may tell. */
+    if (!l->host || !config_taesd_is_foreign(c, l->e->parts.asked[ASKED_TAESD][0] ? at : ""))
+        return;
+    snprintf(
+        line, sizeof line,
+        "The TAESD of %.80s seems to be made for %s; this model needs madebyollin/%s, and looks "
+        "wrong with another.",
+        at, c->unet.text_time ? "SD 1.x and 2.x" : "SDXL", c->unet.text_time ? "taesdxl" : "taesd");
+    l->host->log(l->host, SCOPE_WARN, line);
+}
+
 static int load_taesd(const loader *l)
 {
-    char dir[PATH_MAX];
     model *m = &l->e->model;
-    int own = l->e->taesd[0] != 0;
-    if (!own && !m->config.has_taesd)
+    if (!m->config.has_taesd)
         return 0;
-    if (own)
-        snprintf(dir, sizeof dir, "%s", l->e->taesd);
-    else
-        snprintf(dir, sizeof dir, "%s/%s", l->e->path, m->config.taesd_dir);
-    if (own && config_read_taesd(&m->config.taesd, dir, l->err))
-        return -1;
-    weights *w = open_set(l, SET_TAESD, dir, "taesd");
-    if (!w || !(m->taesd = taesd_open(w, &m->config.taesd, l->err)))
-        return -1;
-    if (m->config.taesd.latent_channels != m->config.unet.in_channels)
-        return scope_fail(l->err, SCOPE_EINVAL,
-                          "The TAESD makes %d latent channels, the UNet takes %d; use the TAESD "
-                          "that belongs to this model.",
-                          m->config.taesd.latent_channels, m->config.unet.in_channels);
-    return weights_finish(w, l->host, l->err);
+    warn_of_taesd(l);
+    weights *w = open_set(l, SET_TAESD, PART_TAESD);
+    if (!w || !(m->taesd = taesd_open(w, &m->config.taesd, l->err)) ||
+        weights_finish(w, l->host, l->err))
+        return blame(l, ASKED_TAESD);
+    return 0;
 }
 
 static int open_device(const loader *l)
@@ -136,21 +189,18 @@ static int open_device(const loader *l)
 
 static int load(const loader *l)
 {
-    if (reached(l, 0.0, "config") || config_read(&l->e->model.config, l->e->path, l->err) ||
-        open_device(l) || reached(l, 0.02, "text encoder") || load_text(l) ||
-        reached(l, 0.05, "unet") || load_unet(l) || reached(l, 0.10, "autoencoder") || load_vae(l))
-        return -1;
-    if (!load_taesd(l))
-        return 0;
-    if (l->e->taesd[0] && !l->err->field[0])
-        snprintf(l->err->field, sizeof l->err->field, "taesd_path");
-    return -1;
+    return reached(l, 0.0, "config") ||
+           parts_find(&l->e->parts, &l->e->model.config, NULL, l->err) || open_device(l) ||
+           reached(l, 0.02, "text encoder") || load_text(l) || load_text_2(l) ||
+           reached(l, 0.05, "unet") || load_unet(l) || reached(l, 0.10, "autoencoder") ||
+           load_vae(l) || load_taesd(l);
 }
 
 static void free_entry(entry *e)
 {
     model *m = &e->model;
     clip_close(m->text);
+    clip_close(m->text_2);
     unet_close(m->unet);
     vae_close(m->vae);
     taesd_close(m->taesd);
@@ -161,8 +211,7 @@ static void free_entry(entry *e)
     }
     if (m->device)
         k_device_close(m->device);
-    free(e->path);
-    free(e->taesd);
+    parts_fini(&e->parts);
     free(e);
 }
 
@@ -171,17 +220,8 @@ static void free_entry(entry *e)
 
 static int same(const entry *a, const entry *b)
 {
-    return !strcmp(a->path, b->path) && !strcmp(a->taesd, b->taesd) &&
-           !strcmp(a->device, b->device) && a->memory == b->memory;
-}
-
-/* The real path of a folder; on failure NULL and *err names `field`. */
-static char *folder(const char *path, const char *field, const char *remedy, scope_error *err)
-{
-    char *real = path[0] ? realpath(path, NULL) : NULL;
-    if (!real)
-        scope_fail_field(err, SCOPE_EIO, field, "There is no folder \"%.60s\". %s", path, remedy);
-    return real;
+    return parts_same(&a->parts, &b->parts) && !strcmp(a->device, b->device) &&
+           a->memory == b->memory;
 }
 
 /* An entry that says what is asked for and holds nothing yet. */
@@ -194,19 +234,14 @@ static entry *request(const model_options *o, scope_error *err)
     }
     e->memory = o->memory;
     snprintf(e->device, sizeof e->device, "%s", strcmp(o->device, "auto") ? o->device : "cpu");
-    e->path = folder(o->path, "model_id_or_path",
-                     "Get a model: huggingface-cli download stabilityai/sd-turbo --local-dir "
-                     "sd-turbo, then give that folder.",
-                     err);
-    if (e->path && o->taesd[0])
-        e->taesd = folder(o->taesd, "taesd_path",
-                          "Get one: huggingface-cli download madebyollin/taesd --local-dir taesd, "
-                          "or leave this field empty.",
-                          err);
-    else if (e->path && !(e->taesd = sd_strdup("")))
-        scope_fail(err, SCOPE_ENOMEM, "Out of memory while loading a model.");
-    if (e->path && e->taesd)
+    const char *const asked[ASKED] = {
+        [ASKED_MODEL] = o->path,        [ASKED_TAESD] = o->taesd, [ASKED_VAE] = o->vae,
+        [ASKED_TEXT] = o->text_encoder, [ASKED_UNET] = o->unet,   [ASKED_TOKENIZER] = o->tokenizer,
+    };
+    if (!parts_ask(&e->parts, asked, err)) {
+        e->parts.prediction = o->prediction;
         return e;
+    }
     free_entry(e);
     return NULL;
 }
@@ -280,7 +315,9 @@ void model_share(const model *m)
 
 weights *model_weights(const model *m, int part)
 {
-    return ((const entry *)m)->set[part == MODEL_TEXT ? SET_TEXT : SET_UNET];
+    static const int sets[MODEL_PARTS] = {
+        [MODEL_TEXT] = SET_TEXT, [MODEL_TEXT_2] = SET_TEXT_2, [MODEL_UNET] = SET_UNET};
+    return ((const entry *)m)->set[sets[part]];
 }
 
 void model_release_pages(const model *m)

@@ -142,7 +142,10 @@ static void make(pipeline *p, double t0)
 static void advance_texts(pipeline *p)
 {
     double t0 = pipeline_now_ms();
-    if (!conditioning_advance(p->text))
+    int changed = conditioning_advance(p->text);
+    k_release(p->k, 0);
+    pipeline_renew_time(p);
+    if (!changed)
         return;
     p->ms[STAGE_TEXT] = pipeline_now_ms() - t0;
     effects_refresh(p->effects);
@@ -203,7 +206,8 @@ static void plan_text(pipeline *p)
 {
     k_ctx *k = p->k;
     conditioning_plan(p->text);
-    unet_time(k, p->m->unet, net_image(p->time, 0), p->timestep, p->guidance, NULL);
+    added_plan(k, p->m, &p->wanted);
+    unet_time(k, p->m->unet, net_image(p->time, 0), p->timestep, p->guidance, p->wanted.row, NULL);
 }
 
 static void drop_pages(void *m)
@@ -296,7 +300,8 @@ pipeline *pipeline_open(const model *m, scope_error *err)
     p->timestep = k_keep(p->k, K_F32, 1, 1, 1, 1);
     if (unet_has_guidance(m->unet))
         p->guidance = k_keep(p->k, K_F32, 1, 1, 1, 1);
-    if (!p->effects || p->k->status) {
+    if (!p->effects || added_init(p->k, m, &p->wanted) || added_init(p->k, m, &p->unwanted) ||
+        p->k->status) {
         scope_fail(err, SCOPE_ENOMEM, "Out of memory while opening the pipeline.");
         pipeline_close(p);
         return NULL;
@@ -311,7 +316,9 @@ void pipeline_close(pipeline *p)
     if (p->k) {
         stream_fini(p->k, &p->stream);
         effects_close(p->effects);
-        k_tensor *kept[] = {&p->timestep, &p->guidance, &p->time};
+        added_fini(p->k, &p->wanted);
+        added_fini(p->k, &p->unwanted);
+        k_tensor *kept[] = {&p->timestep, &p->guidance, &p->time, &p->unwanted_time};
         for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
             k_drop(p->k, kept[i]);
     }

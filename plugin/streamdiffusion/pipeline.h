@@ -35,7 +35,9 @@ typedef struct pipeline_settings {
     const char *negative_prompt;
     double negative_scale; /* of the negative prompt where guidance does not use it; 0: off */
     conditioning_transition transition;
-    int live; /* texts may take effect late rather than hold up a frame */
+    int clip_skip;     /* last layers of the text encoders that are left out */
+    int original_size; /* SDXL: shorter side of the picture as the model is told; 0: the frame's */
+    int live;          /* texts may take effect late rather than hold up a frame */
     uint64_t seed;
     noise_seeds seeds;     /* count 0: `seed` alone */
     int noise_refresh;     /* frames after which the noise is drawn anew; 0: never */

@@ -15,6 +15,11 @@ static void resize(pipeline *p, const stream_plan *to)
         k_drop(p->k, &p->time);
         p->time = k_keep(p->k, K_F32, rows, 1, 1, unet_time_channels(p->m->unet));
         p->timed = 0;
+        if (unet_added_channels(p->m->unet)) {
+            k_drop(p->k, &p->unwanted_time);
+            p->unwanted_time = k_keep(p->k, K_F32, rows, 1, 1, unet_time_channels(p->m->unet));
+            p->unwanted_timed = 0;
+        }
     }
     stream_resize(p->k, &p->stream, to);
 }
@@ -28,6 +33,7 @@ static int set_texts(pipeline *p, const pipeline_settings *s, scope_error *err)
                                          .negative_scale = s->negative_scale,
                                          .guided = p->guided,
                                          .live = s->live,
+                                         .clip_skip = s->clip_skip,
                                          .transition = s->transition};
     if (conditioning_set(p->text, &texts, err))
         return -1;
@@ -45,28 +51,23 @@ static int same_timesteps(const scheduler *a, const scheduler *b)
     return a->count == b->count;
 }
 
-/* Row i F + f is step i's. */
-static void set_time(pipeline *p, const scheduler *schedule, double embedded_scale)
+/* The rows of all steps in force, for one text: row i F + f is step i's. */
+static void time_rows(pipeline *p, k_tensor rows, k_tensor added)
 {
     k_ctx *k = p->k;
-    int known =
-        p->timed && p->embedded_scale == embedded_scale && same_timesteps(&p->schedule, schedule);
-    int frames = p->time.n / schedule->count;
-    p->schedule = *schedule;
-    p->embedded_scale = embedded_scale;
-    p->timed = 1;
-    for (int i = 0; i < p->time.n && !known; i++) {
-        k_tensor row = net_image(p->time, i);
+    int frames = rows.n / p->schedule.count;
+    float w = (float)(1000 * (p->embedded_scale - 1));
+    for (int i = 0; i < rows.n; i++) {
+        k_tensor row = net_image(rows, i);
         if (i % frames) {
-            K_CALL(k, activate, row, net_image(p->time, i - 1), K_IDENTITY);
+            K_CALL(k, activate, row, net_image(rows, i - 1), K_IDENTITY);
             continue;
         }
-        float t = (float)schedule->step[i / frames].timestep;
-        float w = (float)(1000 * (embedded_scale - 1));
+        float t = (float)p->schedule.step[i / frames].timestep;
         k_put(k, p->timestep, &t);
         if (p->guidance.dtype)
             k_put(k, p->guidance, &w);
-        unet_time(k, p->m->unet, row, p->timestep, p->guidance, NULL);
+        unet_time(k, p->m->unet, row, p->timestep, p->guidance, added, NULL);
     }
 }
 
@@ -82,6 +83,32 @@ static void set_effects(pipeline *p, const pipeline_settings *s, const stream_pl
     effects_set(p->effects, &s->effects, &frame);
 }
 
+void pipeline_renew_time(pipeline *p)
+{
+    const added_size size = {p->height, p->width, p->original_size};
+    if (added_set(p->k, p->m, &p->wanted, conditioning_shown(p->text), size))
+        p->timed = 0;
+    if (!p->timed)
+        time_rows(p, p->time, p->wanted.row);
+    p->timed = 1;
+    if (!p->unwanted_time.dtype || !p->guided)
+        return;
+    if (added_set(p->k, p->m, &p->unwanted, conditioning_shown_unwanted(p->text), size))
+        p->unwanted_timed = 0;
+    if (!p->unwanted_timed)
+        time_rows(p, p->unwanted_time, p->unwanted.row);
+    p->unwanted_timed = 1;
+}
+
+static void set_time(pipeline *p, const scheduler *schedule, double embedded_scale)
+{
+    if (p->embedded_scale != embedded_scale || !same_timesteps(&p->schedule, schedule))
+        p->timed = p->unwanted_timed = 0;
+    p->schedule = *schedule;
+    p->embedded_scale = embedded_scale;
+    pipeline_renew_time(p);
+}
+
 static void choose_coder(pipeline *p, int use_taesd)
 {
     const model *m = p->m;
@@ -89,7 +116,8 @@ static void choose_coder(pipeline *p, int use_taesd)
     if (use_taesd && !p->tiny)
         snprintf(p->notice, sizeof p->notice,
                  "The model's folder has no TAESD, so its own, slower autoencoder is used; "
-                 "huggingface-cli download madebyollin/taesd --local-dir <folder>/taesd adds one.");
+                 "`scope model get madebyollin/%s`, then taesd_path, adds one.",
+                 m->config.unet.text_time ? "taesdxl" : "taesd");
     else if (!use_taesd && p->tiny)
         snprintf(p->notice, sizeof p->notice,
                  "The model's folder has no vae, so TAESD is used although use_taesd is off.");
@@ -182,6 +210,7 @@ static int put_in_force(pipeline *p, const scope_host *host, const pipeline_sett
     p->from_text = from_noise(s);
     p->no_input = s->from_text;
     p->fit = s->fit;
+    p->original_size = s->original_size;
     p->seeds =
         noise_seeds_of(s->seeds.count ? &s->seeds : &(noise_seeds){.count = 1, .seed = {s->seed}});
     p->noise_refresh = s->noise_refresh;
@@ -205,12 +234,20 @@ static int put_in_force(pipeline *p, const scope_host *host, const pipeline_sett
     return scope_fail(err, SCOPE_ENOMEM, "The settings cannot be used: %.140s", p->k->where);
 }
 
+/* The time rows, and what joined them, are those of nothing. */
+static void void_time(pipeline *p)
+{
+    p->timed = p->unwanted_timed = 0;
+    p->wanted.known = p->unwanted.known = 0;
+}
+
 /* What was under way when a failure came is void. */
 static void forget(pipeline *p)
 {
     if (!p->k->status)
         return;
-    p->timed = p->stream.noise.drawn = p->stream.filled = 0;
+    void_time(p);
+    p->stream.noise.drawn = p->stream.filled = 0;
     conditioning_forget(p->text);
     effects_reset(p->effects);
     p->width = p->height = 0;
@@ -264,5 +301,5 @@ void pipeline_reweighted(pipeline *p, int any, int text)
 {
     conditioning_release(p->text, any, text);
     if (any)
-        p->timed = 0;
+        void_time(p);
 }

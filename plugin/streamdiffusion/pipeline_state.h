@@ -4,6 +4,7 @@
 #ifndef SD_PIPELINE_STATE_H
 #define SD_PIPELINE_STATE_H
 
+#include "added.h"
 #include "pipeline.h"
 #include "stream.h"
 
@@ -16,6 +17,7 @@ struct pipeline {
     k_ctx *k;                    /* owned */
     conditioning *text;          /* owned: what the UNet attends to */
     k_tensor timestep, guidance; /* kept [1, 1, 1, 1]: what unet_time reads */
+    added wanted, unwanted;      /* SDXL: what joins the time rows of either text */
 
     /* In force. */
     int ready;                /* 0 until pipeline_set succeeds, and after a failed frame */
@@ -26,9 +28,12 @@ struct pipeline {
     int no_input;             /* frames have no input */
     int guided;               /* unwanted is read */
     double embedded_scale;    /* guidance that the time rows hold; 0: none */
-    scheduler schedule;       /* whose timesteps the time rows hold */
-    int timed;                /* the time rows are those of schedule and embedded_scale */
-    k_tensor time;            /* kept [steps * frames, 1, 1, unet_time_channels] */
+    int original_size;
+    scheduler schedule;     /* whose timesteps the time rows hold */
+    int timed;              /* the time rows are those of schedule, embedded_scale and added row */
+    k_tensor time;          /* kept [steps * frames, 1, 1, unet_time_channels] */
+    int unwanted_timed;     /* the same of the unwanted text's own rows */
+    k_tensor unwanted_time; /* kept, as time (SDXL); dtype 0: both texts have the same rows */
     stream stream;
     noise_seeds seeds;
     int noise_refresh;
@@ -48,6 +53,8 @@ struct pipeline {
 
 /* Make ready for frames of a size; host is told how far it is, and is NULL on the frame thread. */
 int pipeline_plan(pipeline *p, const scope_host *host, int width, int height, scope_error *err);
+/* Bring the time rows up to date with the schedule, and with the texts that are shown. [frame] */
+void pipeline_renew_time(pipeline *p);
 /* The noise of the next call: drawn when it is due, by the settings and p->frames alone. */
 void pipeline_refresh_noise(pipeline *p);
 /* A clock. */

@@ -10,6 +10,7 @@
 
 #include "alloc.h"
 #include "bypass.h"
+#include "inspect.h"
 
 #include <stdlib.h>
 
@@ -109,6 +110,8 @@ static pipeline_settings settings_of(const scope_kwargs *kw)
         .fit = is(kw, "fit", "stretch") ? FIT_STRETCH : FIT_CROP,
         .from_text = is(kw, "input_mode", "text"),
         .use_taesd = scope_int(kw, "use_taesd") != 0,
+        .clip_skip = (int)scope_int(kw, "clip_skip"),
+        .original_size = (int)scope_int(kw, "original_size"),
         .seed = (uint64_t)scope_int(kw, "seed"),
         .seeds = seeds_of(kw),
         .noise_refresh = (int)scope_int(kw, "noise_refresh"),
@@ -152,7 +155,8 @@ static void change_loras(instance *in)
     pipeline_reweigh(in->pipeline);
     int changed = lora_live_set(in->loras, &err);
     int taken_away = changed < 0 && err.status == SCOPE_ENOMEM;
-    int any = changed > 0 || taken_away, text = taken_away || (any && changed & LORAS_TEXT);
+    int any = changed > 0 || taken_away,
+        text = taken_away || (any && changed & (LORAS_TEXT | LORAS_TEXT_2));
     pipeline_reweighted(in->pipeline, any, text);
     tell_loras(in, changed < 0 ? err.text : lora_live_notice(in->loras));
 }
@@ -323,6 +327,14 @@ static int open_all(instance *in, const scope_kwargs *kw, scope_error *err)
     note_loras(in, kw, &s);
     const model_options options = {.path = scope_str(kw, "model_id_or_path"),
                                    .taesd = scope_str(kw, "taesd_path"),
+                                   .vae = scope_str(kw, "vae_path"),
+                                   .text_encoder = scope_str(kw, "text_encoder_path"),
+                                   .unet = scope_str(kw, "unet_path"),
+                                   .tokenizer = scope_str(kw, "tokenizer_path"),
+                                   .prediction = is(kw, "prediction", "epsilon")  ? PREDICT_EPSILON
+                                                 : is(kw, "prediction", "v")      ? PREDICT_V
+                                                 : is(kw, "prediction", "sample") ? PREDICT_SAMPLE
+                                                                                  : 0,
                                    .device = scope_str(kw, "device"),
                                    .memory =
                                        is(kw, "memory", "low") ? K_MEMORY_LOW : K_MEMORY_NORMAL,
@@ -362,6 +374,11 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
     return SCOPE_OK;
 }
 
+static void release_text(char *text)
+{
+    free(text);
+}
+
 static const void *extension(const char *id)
 {
     static const char *const names[] = {"mask", NULL};
@@ -369,13 +386,15 @@ static const void *extension(const char *id)
     static const scope_latency latency = {.frames = frames_behind};
     static const scope_repeats repeats = {.count = count_repeats};
     static const scope_input_names inputs = {.names = names};
+    static const scope_model models = {.inspect = inspect_model, .release = release_text};
     static const struct {
         const char *id;
         const void *is;
     } known[] = {{SCOPE_STAGES, &stages},
                  {SCOPE_LATENCY, &latency},
                  {SCOPE_REPEATS, &repeats},
-                 {SCOPE_INPUTS, &inputs}};
+                 {SCOPE_INPUTS, &inputs},
+                 {SCOPE_MODEL, &models}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (!strcmp(id, known[i].id))
             return known[i].is;

@@ -18,6 +18,7 @@ enum { ROOM = TOKENIZER_LENGTH - 2 };
 typedef struct prompt_key {
     int32_t ids[TOKENIZER_LENGTH];
     float weight[TOKENIZER_LENGTH];
+    int32_t skip; /* layers of the text encoders that are left out */
 } prompt_key;
 
 typedef struct prompt_slot {
@@ -36,6 +37,7 @@ struct prompts {
     pthread_mutex_t lock, encoder;
     prompt_slot slot[PROMPT_SLOTS]; /* under lock, as the rest */
     long clock, encoded;
+    int skip; /* of what is asked for */
 };
 
 prompts *prompts_open(k_ctx *k, const model *m, scope_error *err)
@@ -75,7 +77,8 @@ void prompts_close(prompts *p)
 
 blend_shape prompts_shape(const prompts *p)
 {
-    return (blend_shape){.tokens = TOKENIZER_LENGTH, .width = clip_width(p->m->text)};
+    return (blend_shape){
+        .tokens = TOKENIZER_LENGTH, .width = text_width(p->m), .tail = text_pooled(p->m)};
 }
 
 size_t prompts_size(const prompts *p)
@@ -110,29 +113,18 @@ void prompts_release(prompts *p, int changed)
 /* ---- the text encoder -------------------------------------------------------------------------
  */
 
-/* states = the text encoder's rows for p->ids; NULL while planning. */
-static void encode(prompts *p, float *states)
-{
-    k_ctx *k = p->k;
-    size_t mark = k_mark(k);
-    k_tensor y = k_temp(k, K_F32, 1, 1, TOKENIZER_LENGTH, clip_width(p->m->text));
-    clip_forward(k, p->m->text, y, p->ids, NULL);
-    k_get(k, y, states);
-    k_release(k, mark);
-}
-
 void prompts_plan(prompts *p)
 {
-    encode(p, NULL);
+    text_encode(p->k, p->m, p->ids, 0, NULL);
 }
 
-/* p->states = the network's embedding of ids. Under encoder. */
-static int run_encoder(prompts *p, const int32_t *ids, scope_error *err)
+/* p->states = the networks' embedding. Under encoder. */
+static int run_encoder(prompts *p, const prompt_key *key, scope_error *err)
 {
     k_ctx *k = p->k;
     k_release(k, 0);
-    k_put(k, p->ids, ids);
-    encode(p, p->states);
+    k_put(k, p->ids, key->ids);
+    text_encode(k, p->m, p->ids, key->skip, p->states);
     if (!k->status)
         return 0;
     scope_fail(err, SCOPE_ENOMEM, "The text encoder failed: %.120s", k->where);
@@ -248,11 +240,11 @@ static int is_plain(const prompt_key *key)
  */
 
 /* Under lock, as the next three. */
-static prompt_slot *by_text(prompts *p, const char *text)
+static prompt_slot *by_text(prompts *p, const char *text, int skip)
 {
     for (int i = 0; i < PROMPT_SLOTS; i++) {
         prompt_slot *s = &p->slot[i];
-        if (s->text && !strcmp(s->text, text)) {
+        if (s->text && s->key.skip == skip && !strcmp(s->text, text)) {
             s->used = ++p->clock;
             return s;
         }
@@ -304,7 +296,7 @@ static int fill(prompts *p, prompt_slot *s, const char *text, const char *notice
 static int encode_new(prompts *p, const char *text, const prompt_key *key, const char *notice,
                       scope_error *err)
 {
-    if (run_encoder(p, key->ids, err))
+    if (run_encoder(p, key, err))
         return -1;
     pthread_mutex_lock(&p->lock);
     if (!is_plain(key))
@@ -316,31 +308,36 @@ static int encode_new(prompts *p, const char *text, const prompt_key *key, const
     return failed;
 }
 
-/* 1 when a slot has the embedding already: it is of `text` as well from now on. Slot 0 stays the
- * empty text's, so that one is copied. */
+/* 1 when a slot has the embedding already: it is of `text` as well from now on. Slot 0 is the empty
+ * text's and nobody else's, so there a copy is made. */
 static int adopt(prompts *p, const char *text, const prompt_key *key, const char *notice)
 {
     pthread_mutex_lock(&p->lock);
     prompt_slot *s = by_key(p, key);
-    int failed = 0;
-    if (s && s == &p->slot[0])
-        failed = fill(p, oldest(p), text, notice, key, s->states);
-    else if (s)
-        failed = fill(p, s, text, notice, key, NULL);
+    prompt_slot *to = !text[0] ? &p->slot[0] : s == &p->slot[0] ? oldest(p) : s;
+    int failed = s && fill(p, to, text, notice, key, to == s ? NULL : s->states);
     pthread_mutex_unlock(&p->lock);
     return failed ? -1 : s != NULL;
 }
 
-/* Under encoder, so that nobody else is at the same text. */
-static int learn(prompts *p, const char *text, scope_error *err)
+static int is_known(prompts *p, const char *text, int skip)
 {
-    prompt_key key;
+    pthread_mutex_lock(&p->lock);
+    prompt_slot *s = by_text(p, text, skip);
+    pthread_mutex_unlock(&p->lock);
+    return s != NULL;
+}
+
+/* Under encoder, so that nobody else is at the same text. */
+static int learn(prompts *p, const char *text, int skip, scope_error *err)
+{
+    prompt_key key = {.skip = skip};
     char notice[160];
-    if (prompts_known(p, text))
+    if (is_known(p, text, skip))
         return 0;
     if (key_of(p, text, &key, notice, err) || check_ids(p, &key, err))
         return -1;
-    if (!is_plain(&key) && learn(p, "", err))
+    if (!is_plain(&key) && learn(p, "", skip, err))
         return -1;
     int known = adopt(p, text, &key, notice);
     *err = (scope_error){0};
@@ -351,22 +348,36 @@ static int learn(prompts *p, const char *text, scope_error *err)
     return -1;
 }
 
+/* The layers that are left out of what is asked for now. */
+static int skip_of(prompts *p)
+{
+    pthread_mutex_lock(&p->lock);
+    int skip = p->skip;
+    pthread_mutex_unlock(&p->lock);
+    return skip;
+}
+
+void prompts_skip(prompts *p, int layers)
+{
+    pthread_mutex_lock(&p->lock);
+    p->skip = layers;
+    pthread_mutex_unlock(&p->lock);
+}
+
 int prompts_learn(prompts *p, const char *text, scope_error *err)
 {
-    if (prompts_known(p, text))
+    int skip = skip_of(p);
+    if (is_known(p, text, skip))
         return 0;
     pthread_mutex_lock(&p->encoder);
-    int failed = learn(p, text, err);
+    int failed = learn(p, text, skip, err);
     pthread_mutex_unlock(&p->encoder);
     return failed;
 }
 
 int prompts_known(prompts *p, const char *text)
 {
-    pthread_mutex_lock(&p->lock);
-    prompt_slot *s = by_text(p, text);
-    pthread_mutex_unlock(&p->lock);
-    return s != NULL;
+    return is_known(p, text, skip_of(p));
 }
 
 int prompts_blend(prompts *p, const prompt_blend *b, float *out, char *notice, size_t room)
@@ -379,7 +390,7 @@ int prompts_blend(prompts *p, const prompt_blend *b, float *out, char *notice, s
         b = &empty;
     pthread_mutex_lock(&p->lock);
     for (int i = 0; i < b->count && known; i++) {
-        prompt_slot *s = by_text(p, b->text[i]);
+        prompt_slot *s = by_text(p, b->text[i], p->skip);
         known = s != NULL;
         part[i] = known ? s->states : NULL;
         if (known && s->notice[0] && !notice[0])

@@ -1,16 +1,17 @@
 /* prompt.h - weighted prompts to the embedding that the UNet attends to.
  *
  * A text is parsed for emphasis (prompt_syntax.h), turned into token ids with a weight each,
- * encoded, emphasised (blend.h) and remembered, by its ids and weights: the cache holds
- * PROMPT_SLOTS embeddings of prompts_size floats (0.3 MB each for SD 2.1) and forgets what was
- * used longest ago. Blending is done in fp32 on what is remembered, so moving weights between
- * known texts costs no encoding. Any thread may ask; the encoder takes one text at a time.
+ * encoded (text.h), emphasised (blend.h) and remembered, by its ids, weights and skipped layers:
+ * the cache holds PROMPT_SLOTS embeddings of prompts_size floats (0.3 MB each for SD 2.1) and
+ * forgets what was used longest ago. Blending is done in fp32 on what is remembered, so moving
+ * weights between known texts costs no encoding. Any thread may ask; the encoder takes one text at
+ * a time.
  */
 #ifndef SD_PROMPT_H
 #define SD_PROMPT_H
 
 #include "blend.h"
-#include "model.h"
+#include "text.h"
 
 enum { PROMPT_MAX = 16, PROMPT_SLOTS = 64 };
 
@@ -29,7 +30,7 @@ typedef struct prompts prompts;
 prompts *prompts_open(k_ctx *k, const model *m, scope_error *err);
 void prompts_close(prompts *p); /* NULL is fine */
 
-/* Tokens, width and tail of an embedding; its floats in all. [any] */
+/* Tokens, width and tail of an embedding, a flat vector of text.h; its floats in all. [any] */
 blend_shape prompts_shape(const prompts *p);
 size_t prompts_size(const prompts *p);
 /* How many texts went through the encoder so far. [any] */
@@ -42,6 +43,10 @@ void prompts_release(prompts *p, int changed);
 
 /* The text encoder's pass, for planning k. [load] */
 void prompts_plan(prompts *p);
+
+/* From now on texts are those of text encoders without so many of their last layers (text_encode's
+ * skip): what is asked for below is learned, known and blended so. 0 at first. [frame] */
+void prompts_skip(prompts *p, int layers);
 
 /* Encode `text` unless it is known. [any] */
 int prompts_learn(prompts *p, const char *text, scope_error *err);

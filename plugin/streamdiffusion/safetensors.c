@@ -105,8 +105,7 @@ static int read_offsets(const st_file *f, st_tensor *t, const json_t *offsets, c
                    (long long)begin, (long long)end);
     if (end > room)
         return bad(f, why,
-                   "tensor \"%.60s\" ends at byte %lld but the file holds only %lld bytes of "
-                   "data: it is truncated; download it again",
+                   "it is truncated, download it again: tensor \"%.60s\" ends at byte %lld of %lld",
                    t->name, (long long)end, (long long)room);
     if ((size_t)(end - begin) != t->bytes)
         return bad(f, why, "tensor \"%.60s\" has %lld bytes where its shape and dtype need %zu",

@@ -46,7 +46,7 @@ void st_close(st_file *f); /* NULL is fine */
 int st_count(const st_file *f);
 const st_tensor *st_at(const st_file *f, int i);              /* sorted by name */
 const st_tensor *st_find(const st_file *f, const char *name); /* or NULL */
-/* The text under this key of the header's __metadata__, or NULL. */
+/* An entry of __metadata__, borrowed; NULL when there is none. */
 const char *st_metadata(const st_file *f, const char *key);
 /* "F32"; "?" for no st_dtype. */
 const char *st_dtype_name(int dtype);

@@ -208,16 +208,18 @@ static void advance(pipeline *p, int first, int n, k_tensor d)
     size_t mark = k_mark(k);
     int f = s->plan.frames, kind = s->plan.guide.kind;
     k_tensor x = rows(s->x, first, n), time = rows(p->time, first, n), e = temp(k, s, n), u = none;
+    k_tensor other = p->unwanted_time.dtype ? p->unwanted_time : p->time; /* SDXL: its own rows */
     unet_forward(k, p->m->unet, e, x, time, conditioning_wanted(p->text), NULL);
     if (kind == GUIDE_FULL) {
         u = temp(k, s, n);
-        unet_forward(k, p->m->unet, u, x, time, conditioning_unwanted(p->text), NULL);
+        unet_forward(k, p->m->unet, u, x, rows(other, first, n), conditioning_unwanted(p->text),
+                     NULL);
     } else if (kind != GUIDE_NONE) {
         u = rows(s->s, first, n);
     }
     if (kind == GUIDE_INITIALIZE && first == 0) {
         k_tensor y = temp(k, s, f), entry = rows(s->x, 0, f);
-        unet_forward(k, p->m->unet, y, entry, rows(p->time, 0, f), conditioning_unwanted(p->text),
+        unet_forward(k, p->m->unet, y, entry, rows(other, 0, f), conditioning_unwanted(p->text),
                      NULL);
         K_CALL(k, mix, rows(s->s, 0, f), coefs(s, TO_NOISE, 0, f), entry, y, none);
     }

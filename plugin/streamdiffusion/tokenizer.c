@@ -116,3 +116,8 @@ int tokenizer_eos(const tokenizer *t)
 {
     return t->eos;
 }
+
+void tokenizer_pad(tokenizer *t, int32_t id)
+{
+    t->pad = id;
+}

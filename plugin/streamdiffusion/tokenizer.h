@@ -22,5 +22,8 @@ void tokenizer_close(tokenizer *t);
  * that outlives the call; -1 when out of memory. [any] */
 int tokenizer_encode(const tokenizer *t, const char *text, int32_t ids[TOKENIZER_LENGTH]);
 int tokenizer_eos(const tokenizer *t);
+/* Pad with this id from now on: a model's own, where the tokenizer is one that models share.
+ * [load] */
+void tokenizer_pad(tokenizer *t, int32_t id);
 
 #endif

@@ -26,7 +26,8 @@ typedef struct unet_level {
 struct unet {
     unet_config config;
     resnet_norm norm;
-    const k_weight *guidance; /* cond_proj; NULL: the network takes no guidance embedding */
+    const k_weight *guidance;        /* cond_proj; NULL: the network takes no guidance embedding */
+    const k_weight *added1, *added2; /* add_embedding; NULL: the network has none */
     const k_weight *time1, *time2, *conv_in, *norm_out, *conv_out;
     unet_level down[CONFIG_MAX_BLOCKS], mid, up[CONFIG_MAX_BLOCKS];
     int resnets, transformers;
@@ -134,6 +135,10 @@ static void build(unet *u, weights *w)
     if (c->time_cond_proj_dim)
         u->guidance =
             weights_linear(w, "time_embedding.cond_proj", first, c->time_cond_proj_dim, 0);
+    if (c->text_time) {
+        u->added1 = weights_linear(w, "add_embedding.linear_1", temb, c->addition_input_dim, 1);
+        u->added2 = weights_linear(w, "add_embedding.linear_2", temb, temb, 1);
+    }
     u->conv_in = weights_conv(w, "conv_in", first, c->in_channels, 3, 1);
     int skip[UNET_MAX_RESNETS];
     int skips = build_down(u, w, skip);
@@ -220,8 +225,30 @@ int unet_has_guidance(const unet *u)
     return u->guidance != NULL;
 }
 
+int unet_added_channels(const unet *u)
+{
+    return u->config.text_time ? u->config.time_embed_dim : 0;
+}
+
+void unet_added(k_ctx *k, const unet *u, k_tensor y, k_tensor pooled, k_tensor sizes,
+                const net_tap *tap)
+{
+    const unet_config *c = &u->config;
+    int width = c->addition_time_embed_dim;
+    size_t mark = k_mark(k);
+    k_tensor all = net_like(k, y, c->addition_input_dim), hidden = net_like(k, y, y.c);
+    K_CALL(k, activate, k_slice(all, 0, pooled.c), pooled, K_IDENTITY);
+    for (int i = 0; i < sizes.n; i++)
+        K_CALL(k, sinusoid, k_slice(all, pooled.c + i * width, width), net_image(sizes, i),
+               c->sin_first, c->freq_shift);
+    K_CALL(k, linear, hidden, all, u->added1, &(k_linear){.act = K_SILU});
+    K_CALL(k, linear, y, hidden, u->added2, &(k_linear){0});
+    net_see(k, tap, y, "add_embedding");
+    k_release(k, mark);
+}
+
 void unet_time(k_ctx *k, const unet *u, k_tensor y, k_tensor timestep, k_tensor guidance,
-               const net_tap *tap)
+               k_tensor added, const net_tap *tap)
 {
     const unet_config *c = &u->config;
     size_t mark = k_mark(k);
@@ -237,6 +264,10 @@ void unet_time(k_ctx *k, const unet *u, k_tensor y, k_tensor timestep, k_tensor 
     K_CALL(k, linear, hidden, wave, u->time1, &(k_linear){.act = c->act});
     K_CALL(k, linear, temb, hidden, u->time2, &(k_linear){0});
     net_see(k, tap, temb, "time_embedding");
+    if (added.dtype) {
+        K_CALL(k, add, hidden, temb, added);
+        temb = hidden;
+    }
     K_CALL(k, activate, hidden, temb, c->act);
     for (int i = 0; i < u->resnets; i++) {
         const resnet *r = &u->resnet[i];

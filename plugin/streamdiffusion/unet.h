@@ -36,11 +36,21 @@ void unet_text_set(k_ctx *k, const unet *u, const unet_text *t, k_tensor states)
 int unet_time_channels(const unet *u);
 /* Does the network take a guidance embedding (LCM's time_cond_proj)? */
 int unet_has_guidance(const unet *u);
+/* Channels of an added embedding (SDXL's text_time); 0: the network takes none. */
+int unet_added_channels(const unet *u);
+/* y [1, 1, 1, unet_added_channels] = W2 silu(W1 [pooled | sinusoids of the sizes])
+ * pooled [1, 1, 1, the text's pooled width]
+ * sizes K_F32 [6, 1, 1, 1]: original height and width, top and left of the crop, target height and
+ * width, in pixels. Source: diffusers UNet2DConditionModel.get_aug_embed. Tap: "add_embedding". */
+void unet_added(k_ctx *k, const unet *u, k_tensor y, k_tensor pooled, k_tensor sizes,
+                const net_tap *tap);
 /* y [n, 1, 1, unet_time_channels]   timestep K_F32 [n, 1, 1, 1]
  * guidance: K_F32 [n, 1, 1, 1], 1000 (guidance_scale - 1), or dtype 0 for none.
+ * added: from unet_added, of n images or of one for all, or dtype 0 for none. It belongs to one
+ * text: rows for another text (the unwanted one) are rows of their own.
  * Source: diffusers TimestepEmbedding and get_guidance_scale_embedding. Tap: "time_embedding". */
 void unet_time(k_ctx *k, const unet *u, k_tensor y, k_tensor timestep, k_tensor guidance,
-               const net_tap *tap);
+               k_tensor added, const net_tap *tap);
 
 /* y, x [n, h, w, channels], h and w any size >= 1; y may be of out_channels
  * time [n, 1, 1, unet_time_channels] from unet_time; text of n images, or of one for all.

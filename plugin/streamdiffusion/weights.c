@@ -1,13 +1,11 @@
-/* weights.c - see weights.h. One sorted table of names over all files of the set.
+/* weights.c - see weights.h. Requests against an index of names (weights_index.h).
  *
- * Names are brought to one spelling when a file is indexed, so that a network asks in the words of
- * today's diffusers whatever wrote the file. Requests that fail are kept as sentences until
- * weights_finish.
+ * Requests that fail are kept as sentences until weights_finish.
  */
 #include "weights.h"
 #include "alloc.h"
-#include "safetensors.h"
-#include "weights_files.h"
+#include "fp8.h"
+#include "weights_index.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -15,12 +13,6 @@
 enum { NAME = 200, LINE = 256, MAX_DIMS = 4, LOG_LINES = 20 };
 /* More than the largest tensor of any network here: what a recorder's weights point at. */
 static const size_t ZEROS = (size_t)1 << 30;
-
-typedef struct entry {
-    char *name;              /* owned */
-    const st_tensor *tensor; /* borrowed from its file */
-    int used;
-} entry;
 
 typedef struct record {
     char *name; /* owned */
@@ -31,18 +23,17 @@ typedef struct record {
 struct weights {
     k_device *device; /* borrowed */
     char label[48];
-    weights_files files; /* owned; empty for a recorder */
-    entry *entry;        /* owned, sorted by name */
-    int entries;
-    k_weight **given; /* owned */
+    weights_index index; /* owned; empty for a recorder */
+    k_weight **given;    /* owned */
     int givens;
     weights_module *module; /* owned, and so are the names */
     int modules;
-    void **copy; /* owned: tensors that did not lie aligned in their file */
+    void **copy; /* owned: tensors that could not be used as they lie in their file */
     int copies;
     char **problem; /* owned sentences */
     int problems;
     int rare;      /* for what is given out from now on */
+    int checking;  /* nothing is copied, nothing will be run */
     int no_memory; /* an allocation failed after opening */
     int recording;
     record *record; /* owned */
@@ -84,94 +75,6 @@ __attribute__((format(printf, 2, 3))) static void note(weights *w, const char *f
     }
 }
 
-/* ---- names ------------------------------------------------------------------------------- */
-
-/* An attention's tensor as diffusers spelt it before 0.18, in today's words; 0 when it is none. */
-static int old_attention(char out[NAME], const char *name)
-{
-    static const char *const pairs[][2] = {
-        {".query.", ".to_q."},
-        {".key.", ".to_k."},
-        {".value.", ".to_v."},
-        {".proj_attn.", ".to_out.0."},
-    };
-    const char *dot = strrchr(name, '.');
-    if (!strstr(name, ".attentions.") || !dot)
-        return 0;
-    for (int i = 0; i < 4; i++) {
-        const char *at = strstr(name, pairs[i][0]);
-        if (at && at + strlen(pairs[i][0]) - 1 == dot) {
-            snprintf(out, NAME, "%.*s%s%s", (int)(at - name), name, pairs[i][1], dot + 1);
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* The one spelling of a name of a file that plays `role`. */
-static void canonical(char out[NAME], const char *name, int role)
-{
-    char *rest;
-    long layer = strtol(name, &rest, 10);
-    int numbered = rest != name && *rest == '.' && layer >= 0;
-
-    if (role == WEIGHTS_TAESD_ENCODER && numbered)
-        snprintf(out, NAME, "encoder.layers.%s", name);
-    else if (role == WEIGHTS_TAESD_DECODER && numbered && layer > 0) /* its layer 0 is the clamp */
-        snprintf(out, NAME, "decoder.layers.%ld%s", layer - 1, rest);
-    else if (role == WEIGHTS_BARE_CLIP && strncmp(name, "text_projection", 15))
-        snprintf(out, NAME, "text_model.%s", name);
-    else if (!old_attention(out, name))
-        snprintf(out, NAME, "%s", name);
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const entry *)a)->name, ((const entry *)b)->name);
-}
-
-static int index_names(weights *w, scope_error *err)
-{
-    size_t total = 0;
-    for (int f = 0; f < w->files.count; f++)
-        total += (size_t)st_count(w->files.file[f]);
-    w->entry = sd_calloc(total + 1, sizeof *w->entry);
-    if (!w->entry)
-        return scope_fail(err, SCOPE_ENOMEM, "%s: out of memory", w->label);
-    for (int f = 0; f < w->files.count; f++) {
-        for (int i = 0; i < st_count(w->files.file[f]); i++) {
-            char name[NAME];
-            const st_tensor *t = st_at(w->files.file[f], i);
-            canonical(name, t->name, w->files.role[f]);
-            entry *e = &w->entry[w->entries];
-            if (!(e->name = sd_strdup(name)))
-                return scope_fail(err, SCOPE_ENOMEM, "%s: out of memory", w->label);
-            e->tensor = t;
-            w->entries++;
-        }
-    }
-    qsort(w->entry, (size_t)w->entries, sizeof *w->entry, by_name);
-    for (int i = 1; i < w->entries; i++) {
-        if (!strcmp(w->entry[i - 1].name, w->entry[i].name))
-            return scope_fail(err, SCOPE_EIO,
-                              "%s: two files hold the tensor %.80s; keep one set of "
-                              "weights in the folder",
-                              w->label, w->entry[i].name);
-    }
-    return 0;
-}
-
-static entry *find(const weights *w, const char *name)
-{
-    entry key = {.name = (char *)name};
-    return bsearch(&key, w->entry, (size_t)w->entries, sizeof *w->entry, by_name);
-}
-
-int weights_has(const weights *w, const char *name)
-{
-    return find(w, name) != NULL;
-}
-
 /* ---- one tensor ---------------------------------------------------------------------------- */
 
 static const char *shape_text(char out[64], int ndim, const int64_t *dim)
@@ -185,10 +88,12 @@ static const char *shape_text(char out[64], int ndim, const int64_t *dim)
 }
 
 /* Equal, where a matrix may be written as a 1x1 convolution and the other way round. */
-static int same_shape(const st_tensor *t, int ndim, const int64_t *dim)
+static int same_shape(const st_tensor *t, int ndim, const int64_t *dim, int transposed)
 {
     if ((t->ndim < 2 || ndim < 2) && t->ndim != ndim)
         return 0;
+    if (transposed)
+        return t->ndim == 2 && ndim == 2 && t->dim[0] == dim[1] && t->dim[1] == dim[0];
     for (int i = 0; i < t->ndim || i < ndim; i++) {
         if ((i < t->ndim ? t->dim[i] : 1) != (i < ndim ? dim[i] : 1))
             return 0;
@@ -214,20 +119,59 @@ static k_array recorded(weights *w, const char *name, int ndim, const int64_t *d
     return (k_array){w->zeros, K_F32};
 }
 
-/* The tensor's data, copied when the file does not align it to its type. */
-static const void *aligned(weights *w, const st_tensor *t)
+/* Room for `bytes` that lives as long as the set; NULL when memory is short. */
+static void *keep(weights *w, size_t bytes)
 {
-    if ((uintptr_t)t->data % (t->dtype == ST_F32 ? 4 : 2) == 0)
-        return t->data;
     void **slot = room(w, &w->copy, w->copies, sizeof *slot);
-    void *copy = slot ? sd_malloc(t->bytes) : NULL;
+    void *copy = slot ? sd_malloc(bytes + 1) : NULL; /* a tensor may be empty */
     if (!copy) {
         w->no_memory = 1;
         return NULL;
     }
-    *slot = memcpy(copy, t->data, t->bytes);
     w->copies++;
-    return copy;
+    return *slot = copy;
+}
+
+/* y [columns, rows] = x [rows, columns], elements of `size` bytes. */
+static void transpose(char *y, const char *x, size_t rows, size_t columns, size_t size)
+{
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t c = 0; c < columns; c++)
+            memcpy(y + (c * rows + r) * size, x + (r * columns + c) * size, size);
+    }
+}
+
+static int one_byte(const st_tensor *t)
+{
+    return t->dtype == ST_F8_E4M3 || t->dtype == ST_F8_E5M2;
+}
+
+/* The tensor's data: as it lies in the file, or copied where the file does not align it to its
+ * type, stores it transposed, or in a type that no kernel reads. */
+static k_array readable(weights *w, const named *e)
+{
+    const st_tensor *t = &e->tensor;
+    int dtype = t->dtype == ST_F32 ? K_F32 : t->dtype == ST_BF16 ? K_BF16 : K_F16;
+    size_t size = dtype == K_F32 ? 4 : 2, count = one_byte(t) ? t->bytes : t->bytes / size;
+    const void *data = t->data;
+    if (w->checking)
+        return (k_array){data, dtype};
+    if (one_byte(t)) {
+        void *wide = keep(w, count * size);
+        if (wide)
+            fp8_widen(wide, data, count, t->dtype);
+        data = wide;
+    } else if ((uintptr_t)data % size) {
+        void *copy = keep(w, t->bytes);
+        data = copy ? memcpy(copy, data, t->bytes) : NULL;
+    }
+    if (data && e->transposed) {
+        void *turned = keep(w, count * size);
+        if (turned)
+            transpose(turned, data, (size_t)t->dim[0], (size_t)t->dim[1], size);
+        data = turned;
+    }
+    return (k_array){data, dtype};
 }
 
 /* Tensor `name` of this shape; data NULL after noting why not. */
@@ -236,30 +180,38 @@ static k_array ask(weights *w, const char *name, int ndim, const int64_t *dim)
     char has[64], wants[64];
     if (w->recording)
         return recorded(w, name, ndim, dim);
-    entry *e = find(w, name);
+    named *e = weights_index_find(&w->index, name);
     if (!e) {
         note(w, "%s is missing", name);
         return (k_array){0};
     }
-    const st_tensor *t = e->tensor;
+    const st_tensor *t = &e->tensor;
     e->used = 1;
-    if (!same_shape(t, ndim, dim)) {
+    if (!same_shape(t, ndim, dim, e->transposed)) {
         note(w, "%s is %s, the config asks %s", name, shape_text(has, t->ndim, t->dim),
              shape_text(wants, ndim, dim));
         return (k_array){0};
     }
-    if (t->dtype != ST_F32 && t->dtype != ST_F16 && t->dtype != ST_BF16) {
+    if (t->dtype != ST_F32 && t->dtype != ST_F16 && t->dtype != ST_BF16 && !one_byte(t)) {
         note(w, "%s is %s; convert the weights to F16, BF16 or F32", name, st_dtype_name(t->dtype));
         return (k_array){0};
     }
-    return (k_array){aligned(w, t), t->dtype == ST_F32   ? K_F32
-                                    : t->dtype == ST_F16 ? K_F16
-                                                         : K_BF16};
+    return readable(w, e);
 }
 
 void weights_rare(weights *w)
 {
     w->rare = 1;
+}
+
+void weights_check_only(weights *w)
+{
+    w->checking = 1;
+}
+
+int weights_has(const weights *w, const char *name)
+{
+    return weights_index_find(&w->index, name) != NULL;
 }
 
 /* ---- one weight ---------------------------------------------------------------------------- */
@@ -302,7 +254,7 @@ static const k_weight *as_modules(weights *w, const char *const *names, const k_
 
 int weights_module_at(const weights *w, int i, weights_module *m)
 {
-    if (i < 0 || i >= w->modules)
+    if (!w || i < 0 || i >= w->modules)
         return 0;
     *m = w->module[i];
     return 1;
@@ -380,7 +332,7 @@ int weights_recorded(const weights *w, int i, const char **name, int *ndim, cons
 
 /* ---- the set ------------------------------------------------------------------------------- */
 
-weights *weights_open(k_device *device, const char *dir, const char *label, scope_error *err)
+weights *weights_open(k_device *device, const char *path, const char *label, scope_error *err)
 {
     weights *w = sd_calloc(1, sizeof *w);
     if (!w) {
@@ -389,7 +341,7 @@ weights *weights_open(k_device *device, const char *dir, const char *label, scop
     }
     w->device = device;
     snprintf(w->label, sizeof w->label, "%s", label);
-    if (weights_files_open(&w->files, dir, w->label, err) || index_names(w, err)) {
+    if (weights_index_open(&w->index, path, w->label, err)) {
         weights_close(w);
         return NULL;
     }
@@ -427,9 +379,7 @@ void weights_close(weights *w)
         free(w->problem[i]);
     for (int i = 0; i < w->records; i++)
         free(w->record[i].name);
-    for (int i = 0; i < w->entries; i++)
-        free(w->entry[i].name);
-    weights_files_close(&w->files);
+    weights_index_close(&w->index);
     if (w->zeros)
         munmap(w->zeros, ZEROS);
     for (int i = 0; i < w->modules; i++)
@@ -439,7 +389,6 @@ void weights_close(weights *w)
     free(w->copy);
     free(w->problem);
     free(w->record);
-    free(w->entry);
     free(w);
 }
 
@@ -453,11 +402,12 @@ static void log_unused(const weights *w, const scope_host *host)
 {
     char line[LINE];
     int count = 0, n = 0;
-    for (int i = 0; i < w->entries; i++) {
-        if (w->entry[i].used || ignorable(w->entry[i].name))
+    for (int i = 0; i < w->index.count; i++) {
+        const named *e = &w->index.entry[i];
+        if (e->used || ignorable(e->name))
             continue;
         if (count++ < 4)
-            n += snprintf(line + n, sizeof line - (size_t)n, ", %.40s", w->entry[i].name);
+            n += snprintf(line + n, sizeof line - (size_t)n, ", %.40s", e->name);
     }
     if (count) {
         char text[LINE + 128];
@@ -509,6 +459,6 @@ int weights_finish(weights *w, const scope_host *host, scope_error *err)
 
 void weights_release_pages(weights *w)
 {
-    for (int f = 0; f < w->files.count; f++)
-        st_release_pages(w->files.file[f]);
+    for (int f = 0; f < w->index.files.count; f++)
+        st_release_pages(w->index.files.file[f]);
 }

@@ -12,10 +12,11 @@
 
 typedef struct weights weights;
 
-/* Open the network in folder `dir` (".../unet"): diffusion_pytorch_model or model, plain or
- * .fp16/.bf16 variant, one file or shards with an index. `label` names it in messages. NULL on
- * failure. [load] */
-weights *weights_open(k_device *device, const char *dir, const char *label, scope_error *err);
+/* Open a network: of a folder (".../unet") diffusion_pytorch_model or model, plain or .fp16/.bf16
+ * variant, one file or shards with an index; or of a single file, LDM's names and today's alike.
+ * `label` names it in messages, and says which part of a file is meant: "unet", "text_encoder",
+ * "text_encoder_2", "vae", "taesd". NULL on failure. [load] */
+weights *weights_open(k_device *device, const char *path, const char *label, scope_error *err);
 /* A set that holds no data but records what is asked for: the way a random checkpoint of any
  * config is written (tests/tools). Every request succeeds with a weight of zeros. */
 weights *weights_open_recorder(k_device *device, const char *label, scope_error *err);
@@ -23,6 +24,9 @@ void weights_close(weights *w); /* frees every k_weight it gave out */
 
 /* What is asked for from now on runs once in a while: it stays in the file's type and place. */
 void weights_rare(weights *w);
+
+/* Only names, shapes and types are looked at: what is given out must not be run. */
+void weights_check_only(weights *w);
 
 /* Does the set have this tensor (full name)? */
 int weights_has(const weights *w, const char *name);
@@ -47,7 +51,7 @@ typedef struct weights_module {
     int part, out, in, k;
 } weights_module;
 
-/* Module i in the order asked; 0 past the last. */
+/* Module i in the order asked; 0 past the last, and of NULL. */
 int weights_module_at(const weights *w, int i, weights_module *m);
 
 /* Request i of a recorder, in the order asked: its full tensor name and shape, borrowed from w.

@@ -171,13 +171,64 @@ static int open_any(weights_files *f, const char *dir, const char *label, scope_
     return add_file(f, decoder, WEIGHTS_TAESD_DECODER, label, err);
 }
 
-int weights_files_open(weights_files *f, const char *dir, const char *label, scope_error *err)
+/* ---- one file ------------------------------------------------------------------------------ */
+
+/* The other of taesd_encoder.safetensors and taesd_decoder.safetensors, by the path of one. */
+static int open_partner(weights_files *f, const char *path, const char *label, scope_error *err)
 {
+    static const char *const sides[] = {"encoder", "decoder"};
+    int is = f->role[0] == WEIGHTS_TAESD_DECODER;
+    char other[PATH];
+    const char *base = strrchr(path, '/'), *at = NULL;
+    for (const char *s = base ? base : path; (s = strstr(s, sides[is])); s++)
+        at = s;
+    if (!at)
+        return scope_fail(err, SCOPE_EIO,
+                          "%s: the file is the %s alone; name it taesd_%s.safetensors and put "
+                          "taesd_%s.safetensors beside it",
+                          label, sides[is], sides[is], sides[!is]);
+    snprintf(other, sizeof other, "%.*s%s%s", (int)(at - path), path, sides[!is],
+             at + strlen(sides[is]));
+    return add_file(f, other, is ? WEIGHTS_TAESD_ENCODER : WEIGHTS_TAESD_DECODER, label, err);
+}
+
+static int open_taesd_file(weights_files *f, const char *path, const char *label, scope_error *err)
+{
+    const st_file *file = f->file[0];
+    if (st_find(file, "encoder.0.weight") || st_find(file, "decoder.1.weight"))
+        f->role[0] = WEIGHTS_TAESD_PAIR;
+    else if (st_find(file, "1.conv.0.weight"))
+        f->role[0] = WEIGHTS_TAESD_ENCODER;
+    else if (st_find(file, "3.conv.0.weight"))
+        f->role[0] = WEIGHTS_TAESD_DECODER;
+    else
+        return 0;
+    return f->role[0] == WEIGHTS_TAESD_PAIR ? 0 : open_partner(f, path, label, err);
+}
+
+static int open_file(weights_files *f, const char *path, const char *label, scope_error *err)
+{
+    int part = ldm_part_of(label);
+    if (add_file(f, path, WEIGHTS_PLAIN, label, err))
+        return err->status;
+    if (!part)
+        return open_taesd_file(f, path, label, err);
+    f->role[0] = WEIGHTS_SINGLE;
+    if (ldm_init(&f->single, f->file[0], part))
+        return 0;
+    return scope_fail(err, SCOPE_EIO, "%s: the file %.80s holds none", label,
+                      strrchr(path, '/') ? strrchr(path, '/') + 1 : path);
+}
+
+int weights_files_open(weights_files *f, const char *path, const char *label, scope_error *err)
+{
+    struct stat s;
     memset(f, 0, sizeof *f);
     memset(err, 0, sizeof *err);
-    if (strlen(dir) > PATH - 100)
+    if (strlen(path) > PATH - 100)
         return scope_fail(err, SCOPE_EIO, "%s: the path of the folder is too long", label);
-    if (!open_any(f, dir, label, err))
+    int file = !stat(path, &s) && S_ISREG(s.st_mode);
+    if (!(file ? open_file(f, path, label, err) : open_any(f, path, label, err)))
         return 0;
     weights_files_close(f);
     return err->status;

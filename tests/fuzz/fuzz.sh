@@ -10,6 +10,7 @@ make --no-print-directory BUILD="$out" "$out/gen/base.json.h" || exit 1
 # What the targets reach; nothing of it needs the kernels.
 sd=plugin/streamdiffusion
 sources="schema/*.c $sd/alloc.c $sd/bpe.c $sd/lora.c $sd/lora_names.c $sd/lora_tags.c $sd/safetensors.c $sd/tokenizer.c $sd/tokenizer_load.c $sd/tokenizer_text.c"
+sources="$sources $sd/ldm.c $sd/fp8.c $sd/checkpoint.c $sd/config_shapes.c $sd/weights_index.c $sd/weights_files.c $sd/scheduler.c"
 for target; do
     mkdir -p "$out/corpus/$target"
     # shellcheck disable=SC2086,SC2046

@@ -8,9 +8,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* A model of five modules stands in for the real one, which would need the kernels. */
+/* A model of six modules stands in for the real one, which would need the kernels. */
 static const weights_module text_modules[] = {
     {"text_model.encoder.layers.0.mlp.fc1", NULL, 0, 4, 2, 1},
+};
+static const weights_module text_2_modules[] = {
+    {"text_projection", NULL, 0, 4, 2, 1},
 };
 static const weights_module unet_modules[] = {
     {"down_blocks.0.resnets.0.conv1", NULL, 0, 2, 2, 3},
@@ -22,14 +25,15 @@ static const weights_module unet_modules[] = {
 weights *model_weights(const model *m, int part)
 {
     (void)m;
-    return part == MODEL_TEXT ? (weights *)(uintptr_t)text_modules
-                              : (weights *)(uintptr_t)unet_modules;
+    return part == MODEL_TEXT     ? (weights *)(uintptr_t)text_modules
+           : part == MODEL_TEXT_2 ? (weights *)(uintptr_t)text_2_modules
+                                  : (weights *)(uintptr_t)unet_modules;
 }
 
 int weights_module_at(const weights *w, int i, weights_module *m)
 {
     const weights_module *list = (const void *)w;
-    int count = list == text_modules ? 1 : 4;
+    int count = list == unet_modules ? 4 : 1;
     if (i >= count)
         return 0;
     *m = list[i];

@@ -17,7 +17,7 @@ import zlib
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 import vocabulary
 
@@ -120,6 +120,21 @@ TINY_CLIP = dict(
 TINY_VAE = dict(
     SD_VAE, block_out_channels=(8, 8, 8, 16), layers_per_block=1, norm_num_groups=4, sample_size=64
 )
+# SDXL's shape: no attention in the first level, transformers that deepen, two text encoders of 32 and
+# 24, a pooled text of 20 and six sizes of 8.
+TINY_XL_UNET = dict(
+    TINY_UNET,
+    block_out_channels=(8, 16, 24),
+    down_block_types=(PLAIN, CROSS, CROSS),
+    up_block_types=(UP_CROSS, UP_CROSS, UP_PLAIN),
+    transformer_layers_per_block=(1, 2, 3),
+    attention_head_dim=(1, 2, 3),
+    use_linear_projection=True,
+    cross_attention_dim=56,
+    addition_embed_type="text_time",
+    addition_time_embed_dim=8,
+    projection_class_embeddings_input_dim=68,
+)
 TINY_TAESD = dict(
     encoder_block_out_channels=(8,) * 4,
     decoder_block_out_channels=(8,) * 4,
@@ -178,6 +193,25 @@ MODELS = {
     ),
 }
 
+MODELS["tiny-sdxl"] = dict(
+    unet=TINY_XL_UNET,
+    text=TINY_CLIP,
+    # Pooled at the largest id, as the published configs mean by an end token of 2.
+    text_2=dict(
+        TINY_CLIP,
+        hidden_size=24,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        hidden_act="gelu",
+        projection_dim=20,
+        eos_token_id=2,
+    ),
+    vae=dict(TINY_VAE, scaling_factor=0.13025, force_upcast=True),
+    taesd=TINY_TAESD,
+    scheduler=LCM,
+)
+
 TINY_VOCABULARY = 600
 
 # Trained, in this repository, and used as it is.
@@ -197,7 +231,7 @@ def fill(model, seed, scope):
     state = {}
     for name, p in model.named_parameters():
         r = torch.randn(p.shape, generator=generator(seed, f"{scope}.{name}"))
-        if "embedding" in name and p.ndim == 2 and scope == "text_encoder":
+        if "embedding" in name and p.ndim == 2 and scope.startswith("text_encoder"):
             r *= 0.5
         elif p.ndim >= 2:
             gain = 1.0
@@ -287,63 +321,74 @@ def save_network(network, folder, dtype, shards=1):
 
 def save_text_encoder(encoder, folder, dtype):
     # Checkpoints of the wild carry this prefix; newer transformers drop it in memory.
-    has = next(iter(encoder.state_dict())).startswith("text_model.")
+    has = any(k.startswith("text_model.") for k in encoder.state_dict())
     save(encoder, folder, dtype, prefix="" if has else "text_model.", stem="model")
-    encoder.config.architectures = ["CLIPTextModel"]
+    encoder.config.architectures = [type(encoder).__name__]
     encoder.config.save_pretrained(folder)
 
 
-def save_pipeline(folder, unet, text, vae, scheduler, dtype, shards=1):
-    """A whole folder but for the tokenizer."""
+def save_pipeline(folder, unet, text, vae, scheduler, dtype, shards=1, text_2=None):
+    """A whole folder but for the tokenizers; with a second text encoder, SDXL's."""
     save_network(unet, folder / "unet", dtype, shards)
     save_text_encoder(text, folder / "text_encoder", dtype)
     save_network(vae, folder / "vae", dtype)
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": "0.36.0",
+        "feature_extractor": [None, None],
+        "scheduler": ["diffusers", scheduler["_class_name"]],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", type(vae).__name__],
+    }
+    if text_2:
+        save_text_encoder(text_2, folder / "text_encoder_2", dtype)
+        index.update(
+            _class_name="StableDiffusionXLPipeline",
+            force_zeros_for_empty_prompt=True,
+            text_encoder_2=["transformers", "CLIPTextModelWithProjection"],
+            tokenizer_2=["transformers", "CLIPTokenizer"],
+        )
+    else:
+        index.update(requires_safety_checker=False, safety_checker=[None, None])
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
-    write_json(
-        folder / "model_index.json",
-        {
-            "_class_name": "StableDiffusionPipeline",
-            "_diffusers_version": "0.36.0",
-            "feature_extractor": [None, None],
-            "requires_safety_checker": False,
-            "safety_checker": [None, None],
-            "scheduler": ["diffusers", scheduler["_class_name"]],
-            "text_encoder": ["transformers", "CLIPTextModel"],
-            "tokenizer": ["transformers", "CLIPTokenizer"],
-            "unet": ["diffusers", "UNet2DConditionModel"],
-            "vae": ["diffusers", type(vae).__name__],
-        },
+    write_json(folder / "model_index.json", dict(sorted(index.items())))
+
+
+def text_config(given, size):
+    usual = dict(
+        vocab_size=size,
+        bos_token_id=size - 2,
+        eos_token_id=size - 1,
+        pad_token_id=1,
+        max_position_embeddings=77,
     )
+    return CLIPTextConfig(**dict(usual, **given))
 
 
 def write(name, folder, seed, dtype):
     model, folder = MODELS[name], pathlib.Path(folder)
     size = model["text"].get("vocab_size", TINY_VOCABULARY)
     vocabulary.write(folder / "tokenizer", size, pad=model.get("pad", vocabulary.END))
-    config = CLIPTextConfig(
-        **dict(
-            dict(
-                vocab_size=size,
-                bos_token_id=size - 2,
-                eos_token_id=size - 1,
-                pad_token_id=1,
-                max_position_embeddings=77,
-            ),
-            **model["text"],
-        )
-    )
     # Built without the default initialisation, which costs minutes at full size.
     with torch.device("meta"):
         unet = UNet2DConditionModel(**model["unet"])
-    text = CLIPTextModel(config)
+    text = fill(CLIPTextModel(text_config(model["text"], size)), seed, "text_encoder")
+    text_2 = None
+    if "text_2" in model:
+        vocabulary.write(folder / "tokenizer_2", size, pad="!")
+        text_2 = CLIPTextModelWithProjection(text_config(model["text_2"], size))
+        text_2 = fill(text_2, seed, "text_encoder_2")
     save_pipeline(
         folder,
         fill(unet, seed, "unet"),
-        fill(text, seed, "text_encoder"),
+        text,
         new_vae(model["vae"], seed),
         model["scheduler"],
         dtype,
         model.get("shards", 1),
+        text_2,
     )
     if "taesd" in model:
         save_network(new_vae(model["taesd"], seed), folder / "taesd", dtype)

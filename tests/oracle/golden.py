@@ -22,6 +22,7 @@ import checkpoints
 import pipelines
 import stream
 from probe import Probe
+from oracle import pooled_width
 from reference import Model, step
 
 SEED = 7
@@ -60,21 +61,24 @@ def tokens(g, ref):
 
 def text(g, ref):
     ids = tokens(g, ref)
-    g.expect(
-        "text",
-        "text",
-        ref.embed_ids(ids[0]).numpy()[None],
-        ids=g.give("ids", np.array(ids[0], np.int32)),
-    )
+    rows, pooled = ref.embed_ids(ids[0])
+    g.give("ids", np.array(ids[0], np.int32))
+    g.expect("text", "text", rows.numpy()[None], ids="ids")
+    if ref.xl:
+        g.expect("pooled", "pooled", pooled.numpy()[None, None], ids="ids")
 
 
 def unet(g, ref):
     config = ref.unet.config
     states = cases.normal((1, 77, config.cross_attention_dim), SEED)
     g.give("states", states.numpy())
+    pooled, more = None, {}
+    if ref.xl:
+        pooled = cases.normal((1, pooled_width(config)), SEED)
+        more["pooled"] = g.give("pooled", pooled.numpy())
     for i, (h, w, t, guidance) in enumerate(cases.TINY_UNETS):
         x = cases.normal((1, config.in_channels, h, w), SEED + i)
-        y = ref.denoise(x, t, states, ref.guidance_embedding(guidance))
+        y = ref.denoise(x, t, (states, pooled), ref.guidance_embedding(guidance))
         g.expect(
             "unet",
             f"unet{i}",
@@ -83,6 +87,7 @@ def unet(g, ref):
             timestep=t,
             guidance=guidance,
             states="states",
+            **more,
         )
 
 
@@ -152,6 +157,13 @@ def frames(g, ref, probe):
         g.expect("frame", f"frame {label}", picture(y), **command)
 
 
+def pipeline(g, ref, probe, image):
+    """What diffusers' own pipelines make of the folder, which they load unchanged."""
+    for label, command, z, y in pipelines.frames(ref, probe, image, SEED):
+        g.expect("latent", f"latent {label}", z, **command)
+        g.expect("frame", f"frame by pipeline {label}", picture(y), **command)
+
+
 def finish(g, folder):
     g.save(folder / "golden.safetensors")
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
@@ -174,6 +186,8 @@ def networks(binary, root):
             autoencoder(g, ref, tiny)
         schedule(g, ref)
         frames(g, ref, Probe(binary, folder))
+        if ref.xl:
+            pipeline(g, ref, Probe(binary, folder), g.tensors["image"])
         finish(g, folder)
 
 
@@ -205,9 +219,7 @@ def shipped(binary, root):
     ref, probe = Model(folder), Probe(binary, folder)
     tokens(g, ref)
     g.give("image", cases.picture(*SHIPPED_SIZE, SEED))
-    for label, command, z, y in pipelines.frames(ref, probe, g.tensors["image"], SEED):
-        g.expect("latent", f"latent {label}", z, **command)
-        g.expect("frame", f"frame {label}", picture(y), **command)
+    pipeline(g, ref, probe, g.tensors["image"])
     root.mkdir(exist_ok=True)
     finish(g, root)
 

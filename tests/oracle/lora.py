@@ -290,11 +290,11 @@ def main():
     tensors.update(x=cases.nhwc(x), states=states.numpy(), ids=np.array(ids, np.int32))
     for label, loras in CASES.items():
         ref = fused(model, out, loras, dtype)
-        tensors[f"{label} unet.y"] = cases.nhwc(ref.denoise(x, 499, states))
+        tensors[f"{label} unet.y"] = cases.nhwc(ref.denoise(x, 499, (states, None)))
         commands.append(
             dict(do="unet", id=f"{label} unet", x="x", states="states", timestep=499, loras=loras)
         )
-        tensors[f"{label} text.y"] = ref.embed_ids(ids).numpy()[None]
+        tensors[f"{label} text.y"] = ref.embed_ids(ids)[0].numpy()[None]
         commands.append(dict(do="text", id=f"{label} text", ids="ids", loras=loras))
     text = json.dumps(commands).encode()
     tensors["commands"] = np.frombuffer(text, np.uint8).copy()

@@ -81,11 +81,29 @@ def check_text(report, name, ref, probe):
     ids = [ref.ids(p) for p in cases.PROMPTS]
     for i, one in enumerate(ids):
         probe.ask("text", f"text{i}", ids=probe.give(f"ids{i}", np.array(one, np.int32)))
-    theirs = [ref.embed_ids(one).numpy() for one in ids]
-    release(ref, "text_encoder")
+        if ref.xl:
+            probe.ask("pooled", f"pooled{i}", ids=f"ids{i}")
+    theirs = [ref.embed_ids(one) for one in ids]
+    skips = not ref.xl and ref.text_encoder.config.num_hidden_layers > 1
+    if skips:
+        probe.ask("text", "skipped", ids="ids0", skip=1)
+        skipped = ref.embed_skipping(ids[0], 1).numpy()[None]
+    release(ref, "text_encoder", "text_encoder_2")
     probe.run()
     ours = np.concatenate([probe.get(f"text{i}")[0] for i in range(len(ids))])
-    report.error(name, "text embeddings", ours, np.concatenate(theirs), kind="text")
+    rows = torch.cat([rows for rows, _ in theirs]).numpy()
+    report.error(name, "text embeddings", ours, rows, kind="text")
+    if skips:
+        report.error(name, "text, one layer less", probe.get("skipped"), skipped, kind="text")
+    if ref.xl:
+        ours = np.concatenate([probe.get(f"pooled{i}")[0, 0] for i in range(len(ids))])
+        pooled = torch.cat([pooled for _, pooled in theirs]).numpy()
+        report.error(name, "pooled text", ours, pooled, kind="text")
+
+
+def pooled_width(config):
+    """Of the pooled text that SDXL's UNet takes, before its six sizes."""
+    return config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
 
 
 def check_unet(report, name, ref, probe, shapes, seed):
@@ -95,9 +113,12 @@ def check_unet(report, name, ref, probe, shapes, seed):
         x = cases.normal((1, config.in_channels, h, w), seed + i)
         states = cases.normal((1, 77, config.cross_attention_dim), seed + 100 + i)
         cond = ref.guidance_embedding(g)
-        y, taps = ref.taps(x, t, states, cond)
+        pooled = cases.normal((1, pooled_width(config)), seed + 200 + i) if ref.xl else None
+        y, taps = ref.taps(x, t, (states, pooled), cond)
         runs.append((f"unet {h}x{w} t={t}", cases.nhwc(y), taps))
         extra = dict(guidance=g) if cond is not None else {}
+        if ref.xl:
+            extra["pooled"] = probe.give(f"pooled{i}", pooled.numpy())
         probe.ask(
             "unet",
             f"unet{i}",
@@ -125,7 +146,7 @@ def compare_taps(report, name, label, ours, theirs):
         group = ".".join(parts[:2]) if parts[0].endswith("blocks") else parts[0]
         groups[group] = max(groups.get(group, 0.0), e)
     for group, e in groups.items():
-        report.note("time" if group == "time_embedding" else "blocks", e)
+        report.note("time" if group.endswith("_embedding") else "blocks", e)
         if not report.verbose:
             report.line(name, f"  {group}", e, NETWORK_BAR)
 
@@ -291,7 +312,7 @@ def check_model(report, name, args):
     check_frames(report, name, ref, probe, cases.TINY_FRAMES if tiny else cases.FULL_FRAMES, seed)
     if tiny or name == checkpoints.SHIPPED:
         check_streams(report, name, ref, probe, seed)
-    if name == checkpoints.SHIPPED:
+    if name == checkpoints.SHIPPED or ref.xl:
         check_pipelines(report, name, ref, probe, seed)
 
 

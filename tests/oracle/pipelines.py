@@ -1,24 +1,37 @@
 """Frames by diffusers' own Stable Diffusion pipelines, from a folder that they load unchanged.
 
-Two things are given to them: the noise, as in reference.py, and the timesteps, because for a strength
-these pipelines drop steps from the list's beginning, where LCM (and ours) stretches the list.
+Three things are given to them: the noise, as in reference.py; the timesteps, because for a strength
+these pipelines drop steps from the list's beginning, where LCM (and ours) stretches the list; and the
+mean of AutoencoderKL's latents, where they draw a sample.
 """
 
 from unittest import mock
 
 import torch
-from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
+from diffusers import (
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLPipeline,
+)
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img as img2img
+from diffusers.pipelines.stable_diffusion_xl import (
+    pipeline_stable_diffusion_xl_img2img as xl_img2img,
+)
 from diffusers.schedulers import scheduling_lcm
 
 import cases
 
 
 class Pipelines:
-    def __init__(self, folder):
+    def __init__(self, folder, xl=False):
+        classes = (StableDiffusionImg2ImgPipeline, StableDiffusionPipeline)
+        if xl:
+            classes = (StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline)
         self.from_image, self.from_text = (
             c.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
-            for c in (StableDiffusionImg2ImgPipeline, StableDiffusionPipeline)
+            for c in classes
         )
         for p in (self.from_image, self.from_text):
             p.set_progress_bar_config(disable=True)
@@ -28,7 +41,7 @@ class Pipelines:
 
         image: u8 [H, W, 3], of this size, or None; noise: one [1, c, h, w] per step.
         """
-        given = dict(prompt=prompt, negative_prompt=negative, guidance_scale=guidance)
+        given = dict(prompt=prompt, negative_prompt=negative or None, guidance_scale=guidance)
         given.update(timesteps=timesteps, output_type="latent")
         left = iter(noise)
         if image is None:
@@ -44,11 +57,17 @@ class Pipelines:
         with (
             mock.patch.object(scheduling_lcm, "randn_tensor", draw),
             mock.patch.object(img2img, "randn_tensor", draw),
+            mock.patch.object(xl_img2img, "randn_tensor", draw),
+            mock.patch.object(DiagonalGaussianDistribution, "sample", mean),
             torch.no_grad(),
         ):
             z = pipe(**given).images / pipe.vae.config.scaling_factor
             y = pipe.vae.decode(z).sample
         return z, pipe.image_processor.postprocess(y, output_type="np")[0]
+
+
+def mean(distribution, generator=None):
+    return distribution.mean
 
 
 def frames(ref, probe, image, seed):
@@ -59,10 +78,10 @@ def frames(ref, probe, image, seed):
     probe.ask("noise", "noise", seed=seed, count=count, h=size[0] // 8, w=size[1] // 8)
     probe.run()
     noise = [cases.nchw(n[None]) for n in probe.get("noise")]
-    theirs = Pipelines(ref.folder)
+    theirs = Pipelines(ref.folder, ref.xl)
     for label, case in cases.SHIPPED_FRAMES.items():
         given = {k: v for k, v in case.items() if k != "text"}
-        command = cases.frame_command(given, size, seed)
+        command = cases.frame_command(dict(given, tiny=ref.is_tiny(False)), size, seed)
         if not case.get("text"):
             command["image"] = "image"
         z, y = theirs.frame(

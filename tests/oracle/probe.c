@@ -73,10 +73,8 @@ int main(int argc, char **argv)
     char why[256];
     scope_error err = {0};
     int low = argc > 4 && !strcmp(argv[4], "low");
-    model_options o = {.path = argv[1],
-                       .taesd = "",
-                       .device = "cpu",
-                       .memory = low ? K_MEMORY_LOW : K_MEMORY_NORMAL};
+    model_options o = {
+        .path = argv[1], .device = "cpu", .memory = low ? K_MEMORY_LOW : K_MEMORY_NORMAL};
     const model *m = model_acquire(NULL, &o, &err);
     if (!m)
         die(argv[1], err.text);

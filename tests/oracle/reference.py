@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, UNet2DConditionModel
 from diffusers.schedulers import scheduling_lcm
 from diffusers.utils import logging as diffusers_logging
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 for quiet in (diffusers_logging, transformers_logging):
@@ -28,17 +28,22 @@ class Model:
     LOADERS = {
         "unet": lambda d: UNet2DConditionModel.from_pretrained(d, torch_dtype=torch.float32),
         "text_encoder": lambda d: CLIPTextModel.from_pretrained(d, dtype=torch.float32),
+        "text_encoder_2": lambda d: CLIPTextModelWithProjection.from_pretrained(
+            d, dtype=torch.float32
+        ),
         "tokenizer": CLIPTokenizer.from_pretrained,
+        "tokenizer_2": CLIPTokenizer.from_pretrained,
         "taesd": lambda d: AutoencoderTiny.from_pretrained(d, torch_dtype=torch.float32),
     }
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         self.loaded = {}
+        self.xl = (self.folder / "text_encoder_2").exists()
         self.schedule = json.loads((self.folder / "scheduler/scheduler_config.json").read_text())
 
     def __getattr__(self, name):
-        if name not in ("unet", "text_encoder", "tokenizer", "taesd", "vae"):
+        if name not in self.LOADERS and name != "vae":
             raise AttributeError(name)
         if name not in self.loaded:
             path = str(self.folder / name)
@@ -62,22 +67,40 @@ class Model:
 
     @torch.no_grad()
     def embed_ids(self, ids):
-        return self.text_encoder(torch.tensor([ids])).last_hidden_state
+        """The rows [1, 77, C], and SDXL's pooled text [1, P] or None.
+
+        SDXL's second encoder was trained on the first's tokens, padded with "!"."""
+        given = torch.tensor([ids])
+        if not self.xl:
+            return self.text_encoder(given).last_hidden_state, None
+        one = self.text_encoder(given, output_hidden_states=True).hidden_states[-2]
+        end = ids.index(self.tokenizer.eos_token_id) + 1
+        given[0, end:] = self.tokenizer_2.pad_token_id
+        two = self.text_encoder_2(given, output_hidden_states=True)
+        return torch.cat([one, two.hidden_states[-2]], -1), two.text_embeds
+
+    @torch.no_grad()
+    def embed_skipping(self, ids, layers):
+        """The rows [1, 77, C] with so many of the last layers left out (diffusers' clip_skip), of a
+        model with one text encoder."""
+        states = self.text_encoder(torch.tensor([ids]), output_hidden_states=True).hidden_states
+        net = getattr(self.text_encoder, "text_model", self.text_encoder)
+        return net.final_layer_norm(states[-(layers + 1)])
 
     def embed(self, prompts, method="linear"):
-        """A prompt, or a list of (text, weight): [1, 77, C]. Formulas: Scope's EmbeddingBlender."""
+        """A prompt, or a list of (text, weight): as embed_ids. The pooled text is blended as one token."""
         if isinstance(prompts, str):
             return self.embed_ids(self.ids(prompts))
-        e = [self.embed_ids(self.ids(text))[0].double() for text, _ in prompts]
-        w = np.array([weight for _, weight in prompts], dtype=np.float64)
-        w = w / w.sum() if w.sum() > 0 else np.full(len(e), 1 / len(e))
-        if method == "slerp" and len(e) == 2:
-            return slerp(e[0], e[1], w[1])[None].float()
-        blend = sum(wi * ei for wi, ei in zip(w, e))
-        want = sum(wi * ei.norm() for wi, ei in zip(w, e))
-        if len(e) > 1:
-            blend = blend * want / blend.norm()
-        return blend[None].float()
+        e = [self.embed_ids(self.ids(text)) for text, _ in prompts]
+        w = [weight for _, weight in prompts]
+        rows = blend([rows[0] for rows, _ in e], w, method)[None]
+        return rows, blend([pooled for _, pooled in e], w, method) if self.xl else None
+
+    def embed_unwanted(self, text):
+        """SDXL's diffusers pipelines take zeros for no negative prompt."""
+        if text or not self.xl:
+            return self.embed(text)
+        return tuple(torch.zeros_like(e) for e in self.embed(text))
 
     # ---- pictures and latents ----
 
@@ -118,10 +141,24 @@ class Model:
         angle = 1000.0 * (scale - 1.0) * f
         return torch.cat([angle.sin(), angle.cos()])[None].float()
 
+    def added(self, x, pooled):
+        """What SDXL is told beside the rows of text: the pooled text, and the size of the frame."""
+        if not self.xl:
+            return None
+        n, h, w = len(x), 8 * x.shape[2], 8 * x.shape[3]
+        sizes = torch.tensor([[h, w, 0, 0, h, w]])
+        return {"text_embeds": pooled.expand(n, -1), "time_ids": sizes.expand(n, -1)}
+
     @torch.no_grad()
     def denoise(self, x, t, context, cond=None):
+        """context: rows and pooled text, or None for it."""
+        states, pooled = context
         return self.unet(
-            x, torch.tensor([t]), encoder_hidden_states=context, timestep_cond=cond
+            x,
+            torch.tensor([t]),
+            encoder_hidden_states=states,
+            timestep_cond=cond,
+            added_cond_kwargs=self.added(x, pooled),
         ).sample
 
     def taps(self, x, t, context, cond=None):
@@ -204,7 +241,7 @@ class Model:
         context = self.embed(prompts, method)
         cond = self.guidance_embedding(guidance)
         classifier_free = guidance > 1 and cond is None
-        unwanted = self.embed(negative) if classifier_free else None
+        unwanted = self.embed_unwanted(negative) if classifier_free else None
         if image is None:
             x = noise[0]
         else:
@@ -247,6 +284,20 @@ def middle(x, height, width):
     return x[:, :, (h - part) // 2 :][:, :, :part]
 
 
+def blend(e, weights, method):
+    """[tokens, C] tensors to one. Formulas: Scope's EmbeddingBlender."""
+    e = [one.double() for one in e]
+    w = np.array(weights, dtype=np.float64)
+    w = w / w.sum() if w.sum() > 0 else np.full(len(e), 1 / len(e))
+    if method == "slerp" and len(e) == 2:
+        return slerp(e[0], e[1], w[1]).float()
+    total = sum(wi * ei for wi, ei in zip(w, e))
+    want = sum(wi * ei.norm() for wi, ei in zip(w, e))
+    if len(e) > 1:
+        total = total * want / total.norm()
+    return total.float()
+
+
 def slerp(a, b, t):
     """Per token, along the great circle between the directions of a and b."""
     ua, ub = a / a.norm(dim=-1, keepdim=True), b / b.norm(dim=-1, keepdim=True)
@@ -262,7 +313,7 @@ def slerp(a, b, t):
 def tap_name(name):
     """Is this module one that we compare? Resnets, transformers, samplers and the ends."""
     parts = name.split(".")
-    if name in ("time_embedding", "conv_in", "conv_out"):
+    if name in ("time_embedding", "add_embedding", "conv_in", "conv_out"):
         return True
     return (
         len(parts) >= 3

@@ -25,7 +25,8 @@ if [ -z "${ORACLE_PYTHON:-}" ]; then
 fi
 
 cd "$root"
-make --no-print-directory BUILD="$build" "$build/tests/oracle/probe"
+make --no-print-directory BUILD="$build" "$build/tests/oracle/probe" "$build/tests/oracle/names"
 [ "$first $*" != "golden lora" ] || exec "$ORACLE_PYTHON" tests/oracle/lora.py
 [ "$first" != golden ] || exec "$ORACLE_PYTHON" tests/oracle/golden.py "$build/tests/oracle/probe" "$@"
+"$ORACLE_PYTHON" tests/oracle/single.py "$build/tests/oracle/names" "$first"
 exec "$ORACLE_PYTHON" tests/oracle/oracle.py "$build/tests/oracle/probe" --seed "$first" "$@"

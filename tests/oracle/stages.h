@@ -10,6 +10,7 @@
 
 #include "plugin/streamdiffusion/pipeline.h"
 #include "plugin/streamdiffusion/safetensors.h"
+#include "plugin/streamdiffusion/text.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -74,27 +75,56 @@ static inline int stage_end(stage_call *s, k_ctx *k)
 /* ---- networks: everything runs twice, first as the plan
  * ------------------------------------------ */
 
-/* ids -> [1, 1, 77, width] */
+/* ids, skip -> [1, 1, 77, width]; "pooled": ids -> [1, 1, 1, pooled width] */
 static inline int stage_text(stage_call *s)
 {
+    const model *m = s->model;
     const st_tensor *ids = stage_tensor(s, "ids");
-    int width = clip_width(s->model->text);
-    if (!ids || stage_result(s, 1, 1, TOKENIZER_LENGTH, width))
+    int tail = !strcmp(stage_text_of(s, "do"), "pooled"), width = text_width(m);
+    float *flat = malloc(text_size(m) * sizeof *flat);
+    if (!ids || !flat ||
+        (tail ? stage_result(s, 1, 1, 1, text_pooled(m))
+              : stage_result(s, 1, 1, TOKENIZER_LENGTH, width))) {
+        free(flat);
         return -1;
-    k_ctx *k = k_open(s->model->device, s->why);
+    }
+    k_ctx *k = k_open(m->device, s->why);
     for (int pass = 0; k && pass < 2 && !k->status; pass++) {
         if (!pass)
             k_plan_begin(k);
         k_tensor in = k_temp(k, K_I32, 1, 1, TOKENIZER_LENGTH, 1);
-        k_tensor out = k_temp(k, K_F32, 1, 1, TOKENIZER_LENGTH, width);
         k_put(k, in, ids->data);
-        clip_forward(k, s->model->text, out, in, NULL);
-        k_get(k, out, s->y);
+        text_encode(k, m, in, (int)stage_number(s, "skip"), flat);
         k_release(k, 0);
         if (!pass)
             k_plan_end(k);
     }
+    size_t rows = (size_t)TOKENIZER_LENGTH * (size_t)width;
+    if (k && !k->status)
+        memcpy(s->y, flat + (tail ? rows : 0), (tail ? text_size(m) - rows : rows) * sizeof *flat);
+    free(flat);
     return k ? stage_end(s, k) : -1;
+}
+
+/* SDXL's row of pooled text, on a frame of 8 h x 8 w; none for other models. */
+static inline k_tensor stage_added(stage_call *s, k_ctx *k)
+{
+    const st_tensor *pooled = st_find(s->input, stage_text_of(s, "pooled"));
+    int channels = unet_added_channels(s->model->unet);
+    if (!channels)
+        return (k_tensor){0};
+    float size[6] = {8.0f * (float)s->dim[1], 8.0f * (float)s->dim[2], 0, 0,
+                     8.0f * (float)s->dim[1], 8.0f * (float)s->dim[2]};
+    k_tensor y = k_temp(k, K_F32, 1, 1, 1, channels), sizes = k_temp(k, K_F32, 6, 1, 1, 1);
+    k_tensor text = k_temp(k, K_F32, 1, 1, 1, text_pooled(s->model));
+    if (!pooled) {
+        k_fail(k, "the command has no pooled text");
+        return y;
+    }
+    k_put(k, text, pooled->data);
+    k_put(k, sizes, size);
+    unet_added(k, s->model->unet, y, text, sizes, s->tap);
+    return y;
 }
 
 static inline void stage_unet_pass(stage_call *s, k_ctx *k, const unet_text *text,
@@ -117,13 +147,13 @@ static inline void stage_unet_pass(stage_call *s, k_ctx *k, const unet_text *tex
         k_put(k, w, &guidance);
     }
     unet_text_set(k, u, text, words);
-    unet_time(k, u, time, level, w, s->tap);
+    unet_time(k, u, time, level, w, stage_added(s, k), s->tap);
     unet_forward(k, u, y, x, time, text, s->tap);
     k_get(k, y, s->y);
     k_release(k, 0);
 }
 
-/* x [1, h, w, c], timestep, guidance, states [1, 77, width] -> [1, h, w, c] */
+/* x [1, h, w, c], timestep, guidance, states [1, 77, width], pooled [1, width] -> [1, h, w, c] */
 static inline int stage_unet(stage_call *s)
 {
     const st_tensor *x = stage_tensor(s, "x"), *states = stage_tensor(s, "states");
@@ -385,10 +415,10 @@ static inline int stage_run(stage_call *s)
     static const struct {
         const char *name;
         int (*run)(stage_call *s);
-    } stages[] = {{"tokens", stage_tokens}, {"text", stage_text},    {"unet", stage_unet},
-                  {"code", stage_code},     {"noise", stage_noise},  {"plan", stage_plan},
-                  {"frame", stage_frame},   {"latent", stage_frame}, {"stream", stage_stream},
-                  {"latents", stage_stream}};
+    } stages[] = {{"tokens", stage_tokens}, {"text", stage_text},     {"pooled", stage_text},
+                  {"unet", stage_unet},     {"code", stage_code},     {"noise", stage_noise},
+                  {"plan", stage_plan},     {"frame", stage_frame},   {"latent", stage_frame},
+                  {"stream", stage_stream}, {"latents", stage_stream}};
     snprintf(s->why, sizeof s->why, "the command cannot be run on this model");
     s->y = NULL;
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)

@@ -46,17 +46,23 @@ class Stream:
         self.cond = ref.guidance_embedding(guidance)
         self.g, self.delta = guidance, delta
         self.kind = cfg if guidance > 1 and self.cond is None else "none"
-        self.unwanted = ref.embed(negative) if self.kind in ("full", "initialize") else None
+        self.unwanted = (
+            ref.embed_unwanted(negative) if self.kind in ("full", "initialize") else None
+        )
         self.steps = len(t)
         self.x = self.s = None
 
     @torch.no_grad()
     def estimate(self, x, t, context):
         """The network's estimate of the noise in x, whatever it predicts."""
-        n = len(x)
+        n, (states, pooled) = len(x), context
         cond = None if self.cond is None else self.cond.expand(n, -1)
         y = self.ref.unet(
-            x, t, encoder_hidden_states=context.expand(n, -1, -1), timestep_cond=cond
+            x,
+            t,
+            encoder_hidden_states=states.expand(n, -1, -1),
+            timestep_cond=cond,
+            added_cond_kwargs=self.ref.added(x, pooled),
         ).sample
         a, b = self.a[:n], self.b[:n]  # rows that are asked about always begin with the first
         if self.prediction == "v_prediction":

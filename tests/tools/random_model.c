@@ -248,6 +248,14 @@ static void write_networks(const job *j, const model_config *c)
     clip_close(text);
     write_network(j, "text_encoder", "model", "text_encoder", w);
 
+    if (c->has_text_2) {
+        w = recorder(j, "text_encoder_2");
+        if (!(text = clip_open(w, &c->text_2, &err)))
+            die("%s", err.text);
+        clip_close(text);
+        write_network(j, "text_encoder_2", "model", "text_encoder_2", w);
+    }
+
     w = recorder(j, "unet");
     unet *u = unet_open(w, &c->unet, &err);
     if (!u)

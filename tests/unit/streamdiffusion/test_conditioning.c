@@ -102,6 +102,57 @@ START_TEST(a_plain_prompt_is_the_encoders_own)
 }
 END_TEST
 
+/* The empty text's state is what emphasis measures from, under whichever letters it came first. */
+START_TEST(blanks_are_the_empty_text)
+{
+    show_text(" ", a);
+    show_text("a (cat:1.5)", b);
+    show_text("", empty);
+    ck_assert_mem_eq(a, empty, sizeof a);
+    long n = conditioning_encoded(c);
+    show_text("a cat", e);
+    ck_assert_int_eq(conditioning_encoded(c), n + 1);
+    for (int i = 0; i < N; i++) {
+        int token = i / WIDTH;
+        float w = token >= 2 && token <= 4 ? 1.5f : 1;
+        ck_assert_float_eq_tol(b[i], empty[i] + w * (e[i] - empty[i]), 1e-5f);
+    }
+}
+END_TEST
+
+/* Texts are known by the layers that are left out, too; emphasis is measured from the empty text
+ * of as many. */
+START_TEST(clip_skip_encodes_anew_once)
+{
+    conditioning_settings s = one("a (cat:1.5)");
+    show(&s, a);
+    long n = conditioning_encoded(c);
+    s.clip_skip = 1;
+    show(&s, b);
+    ck_assert_int_eq(conditioning_encoded(c), n + 2); /* and the empty text */
+    ck_assert_double_gt(apart(a, b), 1e-3);
+    s.clip_skip = 0;
+    show(&s, e);
+    ck_assert_mem_eq(a, e, sizeof a);
+    ck_assert_int_eq(conditioning_encoded(c), n + 2);
+    s.clip_skip = 1;
+    show(&s, e);
+    ck_assert_mem_eq(b, e, sizeof a);
+    ck_assert_int_eq(conditioning_encoded(c), n + 2);
+    s = one("a cat");
+    s.clip_skip = 1;
+    show(&s, last);
+    s = one("");
+    s.clip_skip = 1;
+    show(&s, empty);
+    for (int i = 0; i < N; i++) {
+        int token = i / WIDTH;
+        float w = token >= 2 && token <= 4 ? 1.5f : 1;
+        ck_assert_float_eq_tol(b[i], empty[i] + w * (last[i] - empty[i]), 1e-5f);
+    }
+}
+END_TEST
+
 /* Of the tiny tokenizer a letter is a token: "a cat" is BOS a c a t EOS. */
 START_TEST(emphasis_moves_the_tokens_that_it_names)
 {
@@ -391,6 +442,8 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 120);
     tcase_add_test(t, a_plain_prompt_is_the_encoders_own);
+    tcase_add_test(t, blanks_are_the_empty_text);
+    tcase_add_test(t, clip_skip_encodes_anew_once);
     tcase_add_test(t, emphasis_moves_the_tokens_that_it_names);
     tcase_add_test(t, a_very_long_prompt_says_what_is_cut);
     tcase_add_test(t, weights_that_are_not_normalised);

@@ -101,6 +101,47 @@ START_TEST(published_checkpoints)
 }
 END_TEST
 
+START_TEST(sdxl)
+{
+    static const int depth[] = {1, 2, 10}, heads[] = {5, 10, 20}, down[] = {0, 1, 1},
+                     up[] = {1, 1, 0};
+    model_config c = read_golden("sdxl");
+    ck_assert_int_eq(c.unet.blocks, 3);
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(c.unet.transformer_layers[i], depth[i]);
+        ck_assert_int_eq(c.unet.heads[i], heads[i]);
+        ck_assert_int_eq(c.unet.down_attention[i], down[i]);
+        ck_assert_int_eq(c.unet.up_attention[i], up[i]);
+    }
+    ck_assert(c.unet.text_time && c.unet.linear_projection);
+    ck_assert_int_eq(c.unet.addition_time_embed_dim, 256);
+    ck_assert_int_eq(c.unet.addition_input_dim, 1280 + 6 * 256);
+    ck_assert(c.has_text_2 && c.zero_empty);
+    ck_assert_int_eq(c.text_2.width, 1280);
+    ck_assert_int_eq(c.text_2.projection, 1280);
+    ck_assert_int_eq(c.text_2.act, K_GELU);
+    ck_assert_int_eq(c.text_2.layers, 32);
+    ck_assert_int_eq(c.text.width + c.text_2.width, c.unet.cross_attention_dim);
+    ck_assert_float_eq(c.vae.scaling_factor, 0.13025f);
+    c = read_golden("sd15");
+    ck_assert(!c.has_text_2 && !c.zero_empty);
+}
+END_TEST
+
+/* A TAESD of SD fits SDXL and the other way round; only names can tell. */
+START_TEST(a_foreign_taesd_is_told_by_its_names)
+{
+    model_config xl = read_golden("sdxl"), sd = read_golden("sd15");
+    ck_assert(!config_taesd_is_foreign(&xl, "/models/taesd")); /* its config says taesdxl */
+    xl.taesd.origin[0] = 0;
+    ck_assert(config_taesd_is_foreign(&xl, "/models/taesd"));
+    ck_assert(!config_taesd_is_foreign(&xl, "/models/taesd/taesdxl"));
+    ck_assert(!config_taesd_is_foreign(&xl, "/models/tiny"));
+    ck_assert(config_taesd_is_foreign(&sd, "/hub/models--madebyollin--TAESDXL/snapshots/1"));
+    ck_assert(!config_taesd_is_foreign(&sd, "/models/taesd"));
+}
+END_TEST
+
 START_TEST(defaults_are_diffusers)
 {
     unet_config u;
@@ -225,6 +266,7 @@ static const struct {
     {'u', "{\"conv_in_kernel\": 1}", "conv_in_kernel = 1"},
     {'u', "{\"addition_embed_type\": \"image\"}", "addition_embed_type \"image\""},
     {'u', "{\"mid_block_type\": \"UNetMidBlock2D\"}", "mid_block_type"},
+    {'u', "{\"transformer_layers_per_block\": [1, [2, 2], [4, 4], 1]}", "a depth for each layer"},
     {'u', "{\"act_fn\": \"mish\"}", "act_fn \"mish\""},
     {'u', "{\"norm_eps\": true}", "norm_eps is true"},
     {'u', "{\"flip_sin_to_cos\": 1}", "it must be true or false"},
@@ -262,17 +304,22 @@ START_TEST(bad_values_are_named)
 }
 END_TEST
 
-/* The sd15 folder with one file replaced. */
-static void refuse_folder(const char *name, const char *text, const char *says)
+/* A golden folder with one file replaced. */
+static void refuse_one_of(const char *golden, const char *name, const char *text, const char *says)
 {
     char command[512];
     model_config c;
     scope_error err;
-    snprintf(command, sizeof command, "cp -r " GOLDEN "sd15/. %s", root);
+    snprintf(command, sizeof command, "rm -rf %s/* && cp -r " GOLDEN "%s/. %s", root, golden, root);
     ck_assert_int_eq(system(command), 0);
     put(name, text);
     ck_assert_msg(config_read(&c, root, &err) == SCOPE_EIO, "accepted %s", says);
     ck_assert_msg(strstr(err.text, says) != NULL, "\"%s\" lacks \"%s\"", err.text, says);
+}
+
+static void refuse_folder(const char *name, const char *text, const char *says)
+{
+    refuse_one_of("sd15", name, text, says);
 }
 
 #define PARTS                                                                                      \
@@ -286,10 +333,10 @@ START_TEST(folders_are_checked)
     refuse_folder(
         "model_index.json", "{\"_class_name\": \"StableDiffusion3Pipeline\"}",
         "unsupported architecture: StableDiffusion3Pipeline; this plugin loads SD 1.x, 2.x, "
-        "Turbo and LCM");
+        "SDXL, Turbo and LCM");
     refuse_folder("model_index.json", "{}", "no _class_name");
     refuse_folder("model_index.json", "{\"_class_name\": \"StableDiffusionXLPipeline\"," PARTS "}",
-                  "unsupported architecture: SDXL");
+                  "the pipeline has no text_encoder_2");
     refuse_folder("model_index.json", "{\"_class_name\": \"StableDiffusionPipeline\"}",
                   "has no unet");
     refuse_folder("model_index.json", "{\"_class_name\": \"StableDiffusionPipeline\", \"unet\": 1}",
@@ -304,6 +351,34 @@ START_TEST(folders_are_checked)
     refuse_folder("vae/config.json", "{}", "vae: 1 blocks");
     refuse_folder("taesd/config.json", "{\"in_channels\": 4}", "taesd: 4 input");
     refuse_folder("scheduler/scheduler_config.json", NULL, "scheduler/scheduler_config.json");
+}
+END_TEST
+
+/* The parts of SDXL that must fit each other, and its relatives that are not it. */
+START_TEST(sdxl_folders_are_checked)
+{
+    static const char index[] = "model_index.json", text_2[] = "text_encoder_2/config.json";
+    refuse_one_of("sdxl", index, "{\"_class_name\": \"StableDiffusionPipeline\"," PARTS "}",
+                  "a unet whose addition_embed_type is text_time");
+    refuse_one_of("sdxl", index,
+                  "{\"_class_name\": \"StableDiffusionXLImg2ImgPipeline\","
+                  "\"requires_aesthetics_score\": true}",
+                  "an SDXL refiner is not supported");
+    refuse_one_of("sdxl", text_2, NULL, "text_encoder_2/config.json: No such file");
+    refuse_one_of("sdxl", text_2, "{\"hidden_size\": 1024}",
+                  "text encoders are together 1792 wide");
+    refuse_one_of("sdxl", text_2, "{\"hidden_size\": 1280}", "text_encoder_2 has no projection");
+    refuse_one_of("sdxl", text_2,
+                  "{\"hidden_size\": 1280, \"projection_dim\": 1024, \"architectures\": "
+                  "[\"CLIPTextModelWithProjection\"]}",
+                  "projection_class_embeddings_input_dim is 2816, and the pooled text has 1024");
+    refuse_one_of("sdxl", text_2, "{\"hidden_size\": 1280, \"vocab_size\": 600}",
+                  "the text encoders have 49408 and 600 tokens");
+    refuse_one_of("sdxl", text_2, "{\"hidden_size\": 1280, \"num_hidden_layers\": 1}",
+                  "one of them has a single layer");
+    refuse_one_of("sdxl", "vae/config.json",
+                  "{\"latents_mean\": [0, 0, 0, 0], \"latents_std\": [1, 1, 1, 1]}",
+                  "latents_mean");
 }
 END_TEST
 
@@ -339,6 +414,9 @@ int main(void)
     tcase_add_test(tc, variants_are_read);
     tcase_add_test(tc, bad_values_are_named);
     tcase_add_test(tc, folders_are_checked);
+    tcase_add_test(tc, sdxl);
+    tcase_add_test(tc, sdxl_folders_are_checked);
+    tcase_add_test(tc, a_foreign_taesd_is_told_by_its_names);
     tcase_add_test(tc, a_tiny_vae_of_its_own);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

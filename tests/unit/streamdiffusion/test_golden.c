@@ -26,13 +26,18 @@ static const double psnr_bar = 50;
 #define STREAM   SOURCE_DIR "/tests/golden/stream/"
 static const struct {
     const char *name, *model, *golden;
-    int least; /* commands */
-} sets[] = {{"sd1", NETWORKS "sd1", NETWORKS "sd1", 20},
-            {"sd2", NETWORKS "sd2", NETWORKS "sd2", 20},
-            {"lcm", NETWORKS "lcm", NETWORKS "lcm", 20},
-            {"sd1 stream", NETWORKS "sd1", STREAM "sd1", 18},
-            {"sd2 stream", NETWORKS "sd2", STREAM "sd2", 18},
-            {"tiny", SOURCE_DIR "/examples/models/tiny", SOURCE_DIR "/tests/golden/tiny", 11}};
+    int least;       /* commands */
+    const char *vae; /* for a file that has none */
+} sets[] = {{"sd1", NETWORKS "sd1", NETWORKS "sd1", 20, 0},
+            {"sd2", NETWORKS "sd2", NETWORKS "sd2", 20, 0},
+            {"lcm", NETWORKS "lcm", NETWORKS "lcm", 20, 0},
+            {"sdxl", NETWORKS "sdxl", NETWORKS "sdxl", 30, 0},
+            {"sd1 stream", NETWORKS "sd1", STREAM "sd1", 18, 0},
+            {"sd2 stream", NETWORKS "sd2", STREAM "sd2", 18, 0},
+            {"ldm1", NETWORKS "ldm1/model.safetensors", NETWORKS "ldm1", 7, 0},
+            {"ldm2", NETWORKS "ldm2/model.safetensors", NETWORKS "ldm2", 5,
+             NETWORKS "ldm1/model.safetensors"},
+            {"tiny", SOURCE_DIR "/examples/models/tiny", SOURCE_DIR "/tests/golden/tiny", 11, 0}};
 
 static double relative_error(const float *ours, const float *theirs, size_t n)
 {
@@ -112,7 +117,7 @@ static void replay(int which, int memory)
     scope_error err = {0};
     snprintf(file, sizeof file, "%s/golden.safetensors", sets[which].golden);
     model_options options = {
-        .path = sets[which].model, .taesd = "", .device = "cpu", .memory = memory};
+        .path = sets[which].model, .device = "cpu", .memory = memory, .vae = sets[which].vae};
     const model *m = model_acquire(NULL, &options, &err);
     ck_assert_msg(m != NULL, "%s", err.text);
     st_file *input = st_open(file, why);

@@ -94,7 +94,7 @@ static void refused(const char *path, const char *word)
 
 START_TEST(no_folder)
 {
-    refused("", "huggingface-cli download stabilityai/sd-turbo");
+    refused("", "scope model get stabilityai/sd-turbo");
     refused("stabilityai/sd-turbo", "stabilityai/sd-turbo");
     refused(dir, "model_index.json"); /* it is empty */
 }

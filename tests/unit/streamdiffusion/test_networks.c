@@ -62,6 +62,29 @@ static unet_config sd_unet(int cross, int linear)
     return c;
 }
 
+static unet_config sdxl_unet(void)
+{
+    unet_config c = {.in_channels = 4,
+                     .out_channels = 4,
+                     .blocks = 3,
+                     .block_channels = {320, 640, 1280},
+                     .down_attention = {0, 1, 1},
+                     .up_attention = {1, 1, 0},
+                     .layers = {2, 2, 2},
+                     .transformer_layers = {1, 2, 10},
+                     .heads = {5, 10, 20},
+                     .cross_attention_dim = 2048,
+                     .linear_projection = 1,
+                     .norm_groups = 32,
+                     .norm_eps = 1e-5f,
+                     .act = K_SILU,
+                     .time_embed_dim = 1280,
+                     .text_time = 1,
+                     .addition_time_embed_dim = 256,
+                     .addition_input_dim = 2816};
+    return c;
+}
+
 /* Tensors and parameters of the published checkpoints. */
 START_TEST(full_size_counts)
 {
@@ -81,6 +104,13 @@ START_TEST(full_size_counts)
     u = unet_open(w, &c, &err);
     ck_assert_uint_eq(recorded(w, &tensors), 865910724); /* SD 2.1 */
     ck_assert_int_eq(tensors, 686);
+    unet_close(u);
+
+    w = weights_open_recorder(device, "unet", &err);
+    c = sdxl_unet();
+    u = unet_open(w, &c, &err);
+    ck_assert_uint_eq(recorded(w, &tensors), 2567463684); /* SDXL */
+    ck_assert_int_eq(tensors, 1680);
     unet_close(u);
 
     w = weights_open_recorder(device, "vae", &err);
@@ -111,6 +141,20 @@ START_TEST(full_size_counts)
     clip *text = clip_open(w, &l, &err);
     ck_assert_uint_eq(recorded(w, &tensors), 123060480); /* ViT-L/14 */
     ck_assert_int_eq(tensors, 196);
+    clip_close(text);
+
+    w = weights_open_recorder(device, "text_encoder_2", &err);
+    clip_config g = {.vocab_size = 49408,
+                     .width = 1280,
+                     .intermediate = 5120,
+                     .layers = 32,
+                     .heads = 20,
+                     .positions = 77,
+                     .act = K_GELU,
+                     .projection = 1280};
+    text = clip_open(w, &g, &err);
+    ck_assert_uint_eq(recorded(w, &tensors), 694659840); /* bigG/14 */
+    ck_assert_int_eq(tensors, 517);
     clip_close(text);
 
     w = weights_open_recorder(device, "taesd", &err);
@@ -208,7 +252,7 @@ static void run_unet(const unet_run *o, float *out)
         if (o->guidance)
             k_put(k, g, &(float){1000.0f * (float)(o->guidance - 1)});
         unet_text_set(k, m->unet, &text, s);
-        unet_time(k, m->unet, time, t, g, o->tap);
+        unet_time(k, m->unet, time, t, g, (k_tensor){0}, o->tap);
         unet_forward(k, m->unet, y, in, time, &text, o->tap);
         k_get(k, y, out);
         ck_assert_uint_eq(k_mark(k), k->arena.used);

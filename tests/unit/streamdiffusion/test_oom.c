@@ -1,7 +1,9 @@
 /* test_oom.c - every allocation of the loader fails once: each time the call says so, leaves
  * nothing behind (the sanitizers watch) and works again afterwards. */
 #include "plugin/streamdiffusion/alloc.h"
+#include "plugin/streamdiffusion/clip.h"
 #include "plugin/streamdiffusion/config.h"
+#include "plugin/streamdiffusion/parts.h"
 #include "plugin/streamdiffusion/safetensors.h"
 #include "plugin/streamdiffusion/tokenizer.h"
 #include "plugin/streamdiffusion/weights.h"
@@ -100,6 +102,28 @@ static int try_config(void)
     return rc ? -1 : 0;
 }
 
+/* A single file: its parts, their configs, and the weights of one of them, fp8 and joined. */
+static int try_single(void)
+{
+    static const char *const asked[ASKED] = {
+        [ASKED_MODEL] = SOURCE_DIR "/tests/golden/networks/ldm2/model.safetensors",
+        [ASKED_VAE] = SOURCE_DIR "/tests/golden/networks/ldm1/model.safetensors"};
+    scope_error err = {0};
+    model_config c;
+    parts p;
+    weights *w = NULL;
+    if (!parts_ask(&p, asked, &err) && !parts_find(&p, &c, NULL, &err))
+        w = weights_open(device, p.at[PART_TEXT], "text_encoder", &err);
+    clip *text = w ? clip_open(w, &c.text, &err) : NULL;
+    if (text)
+        weights_finish(w, NULL, &err);
+    clip_close(text);
+    weights_close(w);
+    parts_fini(&p);
+    ck_assert_msg(!err.status || strlen(err.text) > 10, "\"%s\"", err.text);
+    return err.status ? -1 : 0;
+}
+
 static int try_tokenizer(void)
 {
     scope_error err = {0};
@@ -171,6 +195,12 @@ START_TEST(configs)
 }
 END_TEST
 
+START_TEST(single_file)
+{
+    check_all(try_single, 1000);
+}
+END_TEST
+
 START_TEST(tokenizer_folder)
 {
     check_all(try_tokenizer, 1000);
@@ -186,6 +216,7 @@ int main(void)
     tcase_add_test(tc, safetensors);
     tcase_add_test(tc, weights_of_a_folder);
     tcase_add_test(tc, configs);
+    tcase_add_test(tc, single_file);
     tcase_add_test(tc, tokenizer_folder);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

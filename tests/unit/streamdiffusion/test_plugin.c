@@ -114,6 +114,11 @@ static void defaults(void)
         {"input_mode", SCOPE_STR, 0, {.s = "video"}},
         {"model_id_or_path", SCOPE_STR, 0, {.s = dir}},
         {"taesd_path", SCOPE_STR, 0, {.s = ""}},
+        {"vae_path", SCOPE_STR, 0, {.s = ""}},
+        {"text_encoder_path", SCOPE_STR, 0, {.s = ""}},
+        {"unet_path", SCOPE_STR, 0, {.s = ""}},
+        {"tokenizer_path", SCOPE_STR, 0, {.s = ""}},
+        {"prediction", SCOPE_STR, 0, {.s = "auto"}},
         {"device", SCOPE_STR, 0, {.s = "auto"}},
         {"memory", SCOPE_STR, 0, {.s = "normal"}},
         {"use_taesd", SCOPE_BOOL, 0, {.i = 1}},
@@ -156,6 +161,8 @@ static void defaults(void)
         {"mask_source", SCOPE_STR, 0, {.s = "alpha"}},
         {"mask_feather", SCOPE_NUM, 0, {.f = 0}},
         {"mask_strength", SCOPE_NUM, 0, {.f = 1}},
+        {"clip_skip", SCOPE_INT, 0, {.i = 0}},
+        {"original_size", SCOPE_INT, 0, {.i = 0}},
         {"width", SCOPE_INT, 0, {.i = 64}},
         {"height", SCOPE_INT, 0, {.i = 64}},
         {"fit", SCOPE_STR, 0, {.s = "crop"}},
@@ -238,6 +245,7 @@ START_TEST(entry)
     ck_assert_ptr_null(scope_entry.plugins[1]);
     ck_assert_ptr_nonnull(plugin->extension(SCOPE_STAGES));
     ck_assert_ptr_nonnull(plugin->extension(SCOPE_LATENCY));
+    ck_assert_ptr_nonnull(plugin->extension(SCOPE_MODEL));
     ck_assert_ptr_null(plugin->extension("scope.other/1"));
 }
 END_TEST

@@ -345,6 +345,15 @@ static void check_recorded(weights *w, const char *list)
     weights_close(w);
 }
 
+static void check_clip(const clip_config *c, const char *list)
+{
+    scope_error err;
+    weights *w = weights_open_recorder(device, "text_encoder", &err);
+    clip *text = clip_open(w, c, &err);
+    clip_close(text);
+    check_recorded(w, list);
+}
+
 static void check_family(const char *configs, const char *unet_list, const char *text_list)
 {
     char path[256];
@@ -359,10 +368,9 @@ static void check_family(const char *configs, const char *unet_list, const char 
     unet_close(u);
     check_recorded(w, unet_list);
 
-    w = weights_open_recorder(device, "text_encoder", &err);
-    clip *text = clip_open(w, &c.text, &err);
-    clip_close(text);
-    check_recorded(w, text_list);
+    check_clip(&c.text, text_list);
+    if (c.has_text_2)
+        check_clip(&c.text_2, "sdxl-text-2");
 
     w = weights_open_recorder(device, "vae", &err);
     vae *v = vae_open(w, &c.vae, &err);
@@ -380,6 +388,7 @@ START_TEST(networks_ask_for_the_published_tensors)
     check_family("sd15", "sd15-unet", "sd15-text");
     check_family("sd21", "sd21-unet", "sd21-text");
     check_family("sd-turbo", "sd21-unet", "sd21-text");
+    check_family("sdxl", "sdxl-unet", "sd15-text");
 }
 END_TEST
 

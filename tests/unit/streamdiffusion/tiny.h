@@ -21,6 +21,7 @@ typedef struct tiny_options {
     int linear;   /* linear projections, else 1x1 convolutions */
     int no_vae;   /* TAESD in its place */
     int no_taesd; /* none beside the vae */
+    int xl;       /* two text encoders, pooled text, sizes */
 } tiny_options;
 
 static inline const char *tiny_folder(void)
@@ -61,9 +62,9 @@ static inline void tiny_text(const char *dir, const char *sub, const char *name,
 }
 
 /* Printable ASCII, each letter alone and at a word's end: 190 tokens. */
-static inline void tiny_tokenizer(const char *dir)
+static inline void tiny_tokenizer(const char *dir, const char *sub)
 {
-    FILE *f = tiny_file(dir, "tokenizer", "vocab.json");
+    FILE *f = tiny_file(dir, sub, "vocab.json");
     fputc('{', f);
     for (int c = '!'; c <= '~'; c++) {
         const char *escape = c == '"' || c == '\\' ? "\\" : "";
@@ -72,7 +73,7 @@ static inline void tiny_tokenizer(const char *dir)
     }
     fputs("\"<|startoftext|>\": 188, \"<|endoftext|>\": 189}", f);
     fclose(f);
-    tiny_text(dir, "tokenizer", "merges.txt", "#version: 0.2\n");
+    tiny_text(dir, sub, "merges.txt", "#version: 0.2\n");
 }
 
 /* ---- weights ----------------------------------------------------------------------------------
@@ -144,6 +145,33 @@ static inline void tiny_write(weights *w, const char *dir, const char *sub, cons
 /* ---- the folder -------------------------------------------------------------------------------
  */
 
+/* What SDXL has besides, and its own UNet: pooled text of 20, six sizes of 8. */
+static inline void tiny_configs_xl(const char *dir)
+{
+    tiny_text(dir, ".", "model_index.json",
+              "{\"_class_name\": \"StableDiffusionXLPipeline\","
+              " \"unet\": [\"diffusers\", \"UNet2DConditionModel\"],"
+              " \"text_encoder\": [\"transformers\", \"CLIPTextModel\"],"
+              " \"text_encoder_2\": [\"transformers\", \"CLIPTextModelWithProjection\"],"
+              " \"vae\": [\"diffusers\", \"AutoencoderKL\"]}");
+    tiny_text(dir, "unet", "config.json",
+              "{\"_class_name\": \"UNet2DConditionModel\", \"sample_size\": 8,"
+              " \"block_out_channels\": [16, 24], \"layers_per_block\": 1, \"norm_num_groups\": 8,"
+              " \"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\"],"
+              " \"up_block_types\": [\"CrossAttnUpBlock2D\", \"UpBlock2D\"],"
+              " \"transformer_layers_per_block\": [1, 3], \"attention_head_dim\": [2, 3],"
+              " \"cross_attention_dim\": 56, \"use_linear_projection\": true,"
+              " \"addition_embed_type\": \"text_time\", \"addition_time_embed_dim\": 8,"
+              " \"projection_class_embeddings_input_dim\": 68}");
+    tiny_text(dir, "text_encoder_2", "config.json",
+              "{\"architectures\": [\"CLIPTextModelWithProjection\"], \"vocab_size\": 190,"
+              " \"hidden_size\": 24, \"intermediate_size\": 32, \"num_hidden_layers\": 3,"
+              " \"num_attention_heads\": 3, \"hidden_act\": \"gelu\", \"projection_dim\": 20,"
+              " \"eos_token_id\": 2}");
+    tiny_tokenizer(dir, "tokenizer_2");
+    tiny_text(dir, "tokenizer_2", "tokenizer_config.json", "{\"pad_token\": \"!\"}");
+}
+
 static inline void tiny_configs(const char *dir, const tiny_options *o)
 {
     char text[1024];
@@ -187,17 +215,17 @@ static inline void tiny_configs(const char *dir, const tiny_options *o)
                           " \"UpDecoderBlock2D\", \"UpDecoderBlock2D\"]}");
     if (!o->no_vae && !o->no_taesd)
         tiny_text(dir, "taesd", "config.json", taesd);
+    if (o->xl)
+        tiny_configs_xl(dir);
 }
 
-/* A whole checkpoint in the folder dir. */
-static inline void tiny_make(const char *dir, tiny_options o)
+/* The networks that the configs in the folder dir ask for. */
+static inline void tiny_networks(const char *dir)
 {
     char why[K_WHY];
     scope_error err = {0};
     model_config c;
     k_device *device = k_device_open("cpu", NULL, why);
-    tiny_tokenizer(dir);
-    tiny_configs(dir, &o);
     ck_assert_msg(!config_read(&c, dir, &err), "%s", err.text);
 
     weights *w = weights_open_recorder(device, "unet", &err);
@@ -206,6 +234,11 @@ static inline void tiny_make(const char *dir, tiny_options o)
     w = weights_open_recorder(device, "text_encoder", &err);
     clip_close(clip_open(w, &c.text, &err));
     tiny_write(w, dir, "text_encoder", "model.safetensors");
+    if (c.has_text_2) {
+        w = weights_open_recorder(device, "text_encoder_2", &err);
+        clip_close(clip_open(w, &c.text_2, &err));
+        tiny_write(w, dir, "text_encoder_2", "model.safetensors");
+    }
     if (c.has_vae) {
         w = weights_open_recorder(device, "vae", &err);
         vae_close(vae_open(w, &c.vae, &err));
@@ -217,6 +250,14 @@ static inline void tiny_make(const char *dir, tiny_options o)
         tiny_write(w, dir, c.taesd_dir, "diffusion_pytorch_model.safetensors");
     }
     k_device_close(device);
+}
+
+/* A whole checkpoint in the folder dir. */
+static inline void tiny_make(const char *dir, tiny_options o)
+{
+    tiny_tokenizer(dir, "tokenizer");
+    tiny_configs(dir, &o);
+    tiny_networks(dir);
 }
 
 #endif
