@@ -11,7 +11,9 @@
 #include <string.h>
 
 const char keyframes_help[] =
-    "A keyframes file moves parameters over time: an object with a list of keys per parameter.\n\n"
+    "Keyframes, from a file or given as text, move parameters over time: an object with a list of "
+    "keys\n"
+    "per parameter.\n\n"
     "  {\n"
     "    \"strength\": [[0, 0.2], [2.5, 0.8, \"ease\"], [\"120f\", 0.4]],\n"
     "    \"prompts\":  [[0, \"a harbour\"], [4, \"a forest\"]],\n"

@@ -180,9 +180,12 @@ int run_param_pair(run_plugins *p, const char *pair, scope_error *err)
 json_t *run_read_json(const char *path, scope_error *err)
 {
     json_error_t why;
-    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &why);
+    bool here = path[0] == '{';
+    json_t *root = here ? json_loads(path, JSON_REJECT_DUPLICATES, &why)
+                        : json_load_file(path, JSON_REJECT_DUPLICATES, &why);
     if (!root)
-        error_set(err, SCOPE_EINVAL, "", "%s, line %d: %s", path, MAX(why.line, 0), why.text);
+        error_set(err, SCOPE_EINVAL, "", "%.*s, line %d: %s", here ? 40 : 120, path,
+                  MAX(why.line, 0), why.text);
     return root;
 }
 

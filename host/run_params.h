@@ -56,6 +56,7 @@ int run_flags(run_plugins *p, int argc, char **argv, const char *const *known, c
 /* The flags of each plugin, from its schema. */
 void run_plugins_help(const run_plugins *p, FILE *out);
 
+/* The JSON of a file, or, where `path` begins with {, of the text itself. NULL with *err. */
 json_t *run_read_json(const char *path, scope_error *err);
 
 #endif

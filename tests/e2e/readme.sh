@@ -13,7 +13,7 @@ commands=$(grep -c '^scope ' commands.sh)
 [ "$commands" -ge 12 ] || { echo "only $commands commands found in the README"; exit 1; }
 bash -e -o pipefail -x commands.sh >commands.out
 
-for f in party-watercolour.mp4 party.webm lighthouse.png frames/000001.png trails.mp4; do
+for f in party-watercolour.mp4 party.webm morph.mp4 lighthouse.png frames/000001.png trails.mp4; do
     [ -s $f ] || { echo "the README's commands left no $f"; ls -R .; exit 1; }
 done
 grep -q streamdiffusion commands.out

@@ -64,6 +64,9 @@ echo '{"1.intensity": [[0, 0], [0.25, 1, "hold"]]}' >k.json
 run 0 "$SCOPE" run --plugin invert w.y4m --keyframes k.json --start 0.125 -o k/ -y
 rm -f k/000007.png k/000008.png k/000009.png
 [ "$(grey k)" = "235 235 235 16 16 16 16" ] || fail "keyframes after --start: $(grey k)"
+run 0 "$SCOPE" run --plugin invert w.y4m --keyframes "$(cat k.json)" --start 0.125 -o k/ -y
+[ "$(grey k)" = "235 235 235 16 16 16 16" ] || fail "keyframes as text: $(grey k)"
+complains 2 "{\"intensity\": [[0, 0]" "$SCOPE" run --plugin invert w.y4m -o x.mp4 --keyframes '{"intensity": [[0, 0]'
 complains 2 "hold" "$SCOPE" run --plugin invert w.y4m -o x.mp4 --keyframes <(echo '{"intensity": [[0, 0, "jump"]]}')
 complains 2 "0 to 1" "$SCOPE" run --plugin invert w.y4m -o x.mp4 --keyframes <(echo '{"intensity": [[0, 7]]}')
 
