@@ -41,6 +41,20 @@ SD2_UNET = dict(
     attention_head_dim=(5, 10, 20, 20),
     use_linear_projection=True,
 )
+SDXL_UNET = dict(
+    sample_size=128,
+    block_out_channels=(320, 640, 1280),
+    layers_per_block=2,
+    down_block_types=(PLAIN, CROSS, CROSS),
+    up_block_types=(UP_CROSS, UP_CROSS, UP_PLAIN),
+    transformer_layers_per_block=(1, 2, 10),
+    attention_head_dim=(5, 10, 20),
+    use_linear_projection=True,
+    cross_attention_dim=2048,
+    addition_embed_type="text_time",
+    addition_time_embed_dim=256,
+    projection_class_embeddings_input_dim=2816,
+)
 CLIP_L = dict(
     vocab_size=49408,
     hidden_size=768,
@@ -64,6 +78,14 @@ OPENCLIP_H = dict(
     bos_token_id=49406,
     eos_token_id=49407,
     pad_token_id=1,
+)
+OPENCLIP_BIGG = dict(
+    OPENCLIP_H,
+    hidden_size=1280,
+    intermediate_size=5120,
+    num_hidden_layers=32,
+    num_attention_heads=20,
+    projection_dim=1280,
 )
 SD_VAE = dict(
     block_out_channels=(128, 256, 512, 512),
@@ -159,6 +181,14 @@ MODELS = {
         vae=SD_VAE,
         taesd={},
         scheduler=LCM,
+    ),
+    "sdxl": dict(
+        unet=SDXL_UNET,
+        text=CLIP_L,
+        text_2=OPENCLIP_BIGG,
+        vae=dict(SD_VAE, scaling_factor=0.13025, force_upcast=True),
+        taesd={},
+        scheduler=EULER,
     ),
     "tiny-sd1": dict(
         unet=TINY_UNET,
