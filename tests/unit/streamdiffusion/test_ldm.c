@@ -4,6 +4,7 @@
  * tests/golden/tensors/ldm-*.txt are the names and shapes of the published files (single.py wrote
  * them, diffusers' conversion agreed); the files made of them here are sparse.
  */
+#include "tensor_list.h"
 #include "tiny.h"
 
 #include "plugin/streamdiffusion/checkpoint.h"
@@ -14,12 +15,6 @@
 #include "plugin/streamdiffusion/parts.h"
 
 #include <fcntl.h>
-
-typedef struct tensor {
-    char name[160];
-    int ndim;
-    int64_t dim[4];
-} tensor;
 
 static char path[64];
 
@@ -34,27 +29,6 @@ static void setup(void)
 static void teardown(void)
 {
     unlink(path);
-}
-
-static tensor *read_list(const char *name, int *count, long long *parameters)
-{
-    char file[256], line[256], rest[160], last[160] = "";
-    int shared, at, more;
-    long long d;
-    snprintf(file, sizeof file, SOURCE_DIR "/tests/golden/tensors/%s.txt", name);
-    FILE *f = fopen(file, "r");
-    ck_assert_msg(f && fscanf(f, "%d %lld\n", count, parameters) == 2, "%s", file);
-    tensor *t = calloc((size_t)*count, sizeof *t);
-    for (int i = 0; i < *count; i++) {
-        ck_assert_ptr_nonnull(fgets(line, sizeof line, f));
-        ck_assert_int_eq(sscanf(line, "%d %159s%n", &shared, rest, &at), 2);
-        snprintf(t[i].name, sizeof t[i].name, "%.*s%.100s", shared, last, rest);
-        memcpy(last, t[i].name, sizeof last);
-        for (; sscanf(line + at, "%lld%n", &d, &more) == 1; at += more)
-            t[i].dim[t[i].ndim++] = d;
-    }
-    fclose(f);
-    return t;
 }
 
 /* ---- a file of names --------------------------------------------------------------------------

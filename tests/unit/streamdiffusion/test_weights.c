@@ -1,6 +1,8 @@
 /* test_weights.c - which files make a set, how names and shapes are met, and that the networks ask
  * for exactly the tensors of the published checkpoints (tests/golden/tensors: names front-coded, "N
  * rest dims": N characters shared with the name before). */
+#include "tensor_list.h"
+
 #include "plugin/streamdiffusion/clip.h"
 #include "plugin/streamdiffusion/taesd.h"
 #include "plugin/streamdiffusion/unet.h"
@@ -275,36 +277,9 @@ END_TEST
 
 /* ---- the published checkpoints --------------------------------------------------------------- */
 
-typedef struct tensor {
-    char name[160];
-    int ndim;
-    int64_t dim[4];
-} tensor;
-
 static int by_name(const void *a, const void *b)
 {
     return strcmp(((const tensor *)a)->name, ((const tensor *)b)->name);
-}
-
-static tensor *read_list(const char *name, int *count, long long *parameters)
-{
-    char path[256], line[256], rest[160], last[160] = "";
-    int shared, at, more;
-    long long d;
-    snprintf(path, sizeof path, SOURCE_DIR "/tests/golden/tensors/%s.txt", name);
-    FILE *f = fopen(path, "r");
-    ck_assert_msg(f && fscanf(f, "%d %lld\n", count, parameters) == 2, "%s", path);
-    tensor *t = calloc((size_t)*count, sizeof *t);
-    for (int i = 0; i < *count; i++) {
-        ck_assert_ptr_nonnull(fgets(line, sizeof line, f));
-        ck_assert_int_eq(sscanf(line, "%d %159s%n", &shared, rest, &at), 2);
-        snprintf(t[i].name, sizeof t[i].name, "%.*s%.100s", shared, last, rest);
-        memcpy(last, t[i].name, sizeof last);
-        for (; sscanf(line + at, "%lld%n", &d, &more) == 1; at += more)
-            t[i].dim[t[i].ndim++] = d;
-    }
-    fclose(f);
-    return t;
 }
 
 /* What w recorded must be the list, but for 1x1 dimensions at the end. */
