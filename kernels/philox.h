@@ -20,11 +20,13 @@
 #define PHILOX_FMA(a, b, c) __fmaf_rn(a, b, c)
 #define PHILOX_MUL(a, b)    __fmul_rn(a, b)
 #define PHILOX_SQRT(a)      __fsqrt_rn(a)
+#define PHILOX_CLZ(n)       __clz((int)(n))
 #else
 #include <math.h>
 #define PHILOX_FMA(a, b, c) fmaf(a, b, c)
 #define PHILOX_MUL(a, b)    ((a) * (b))
 #define PHILOX_SQRT(a)      sqrtf(a)
+#define PHILOX_CLZ(n)       __builtin_clz(n)
 #endif
 
 typedef struct philox_words {
@@ -48,11 +50,8 @@ PHILOX_FN philox_words philox(philox_words counter, uint32_t key0, uint32_t key1
 /* ln(n / 2^24) for n in 1..2^24. Polynomial: own Chebyshev fit of (ln(1+f) - f + f^2/2) / f^3. */
 PHILOX_FN float philox_log(uint32_t n)
 {
-    int e = 0;
-    while (!(n & 0x1000000u) && e < 24) { /* n to [2^24, 2^25) */
-        n <<= 1;
-        e++;
-    }
+    int e = PHILOX_CLZ(n) - 7;
+    n <<= e;                       /* to [2^24, 2^25) */
     float m = (float)n * 0x1p-24f; /* [1, 2), exact */
     int power = -e;
     if (n > 0x16A09E6u) { /* above sqrt 2 */

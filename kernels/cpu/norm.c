@@ -56,6 +56,12 @@ static void factors(k_tensor x, int64_t first, int groups, float eps, const doub
     }
 }
 
+/* An element costs a few times what it does in a sum, so fewer are worth waking a thread for. */
+static int threads_for(const k_ctx *k, k_tensor x)
+{
+    return cpu_threads(k, 2 * k_rows(x) * x.c);
+}
+
 static int vector_holds(k_ctx *k, const char *op, k_tensor y, k_tensor x, const k_weight *w)
 {
     k_tensor none = {0};
@@ -83,7 +89,7 @@ void cpu_group_norm(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, int gro
         return;
     int64_t rows = (int64_t)x.h * x.w, total = k_rows(x);
     size_t sums_bytes = (size_t)x.c * SLICES * 2 * sizeof(double);
-#pragma omp parallel num_threads(cpu_threads(k, total *x.c))
+#pragma omp parallel num_threads(threads_for(k, x))
     {
 #pragma omp for schedule(static)
         for (int i = 0; i < x.n * SLICES; i++) {
@@ -114,7 +120,7 @@ void cpu_layer_norm(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, float e
     if (k->planning || k->status)
         return;
     int64_t rows = k_rows(x);
-#pragma omp parallel for schedule(static) num_threads(cpu_threads(k, rows *x.c))
+#pragma omp parallel for schedule(static) num_threads(threads_for(k, x))
     for (int64_t r = 0; r < rows; r++)
         d->simd->layer_norm(cpu_row(y, r), cpu_row(x, r), f->data, f->bias, x.c, eps);
 }

@@ -1,5 +1,6 @@
 # bench.awk - lines of "engine case what figure", sorted, to a table a case, the bars and one summary
-# line. A case is a size of the SD-Turbo shapes (sizes) or "tiny", the model that ships.
+# line. A case is a size of the SD-Turbo shapes (sizes), "tiny", the model that ships, or "sdxl", SDXL's
+# structure at a fifth of its width. The engines "stream" and "lora" have what their programs print.
 
 function flush_group() { if (n) median[key] = n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2 }
 
@@ -28,6 +29,32 @@ function table(name, title,    r, w, scale, peer) {
                cell(get("floor", name, w), scale), \
                (peer && get("ours", name, w) ? sprintf("%10.2f", get("ours", name, w) / peer) : "         -")
     }
+}
+
+# Steps in a stream batch and one after the other, as times n single ones; guidance, against none.
+function stream_table(    r, n, of) {
+    printf "\n%-19s %10s %10s %10s\n", "tiny, steps", "frame, ms", "UNet, ms", "ratio"
+    for (r = 1; r <= streams; r++) {
+        n = stream[r] ~ /[0-9]$/ ? substr(stream[r], length(stream[r])) : 1
+        of = get("stream", stream[r] ~ /^one$|[0-9]$/ ? "one" : "none", "unet")
+        printf "%-19s %s %s %10.3f\n", stream[r], cell(get("stream", stream[r], "frame"), 1), \
+               cell(get("stream", stream[r], "unet"), 1), of ? get("stream", stream[r], "unet") / (n * of) : 0
+    }
+    printf "\n%-30s %10s\n", "a change, on the frame", "ms"
+    for (r = 1; r <= changes; r++) printf "%-30s %10.2f\n", change[r], get("stream", "change", change[r])
+    for (r = 1; r <= 3; r++)
+        printf "%-30s %s\n", "LoRA of SD 1.5, rank 16: " lora[r], cell(get("lora", "sd15", lora[r]), 1)
+}
+
+function stream_bars(    one, none, r) {
+    one = get("stream", "one", "unet")
+    none = get("stream", "none", "unet")
+    bar("stream batch of 2 / 2 UNet steps", one ? get("stream", "batch2", "unet") / (2 * one) : 0, 0.9, one)
+    bar("stream batch of 4 / 4 UNet steps", one ? get("stream", "batch4", "unet") / (4 * one) : 0, 0.9, one)
+    bar("cfg_type self / none", none ? get("stream", "self", "unet") / none : 0, 1.02, none)
+    for (r = 2; r <= changes; r++)
+        bar("change of " change[r] ", ms", get("stream", "change", change[r]), 1, get("stream", "change", change[r]))
+    bar("LoRA weighed anew, ms", get("lora", "sd15", "again"), 300, get("lora", "sd15", "again"))
 }
 
 function say(text) { summary = summary (summary ? ", " : "") text }
@@ -83,6 +110,13 @@ END {
           "frame:whole frame, ms;load:load, s;first:first frame, ms;peak:peak memory, MiB", names, ";")
     for (i = 1; i <= count; i++) table(size[i], sprintf("%-4s x %s", size[i], size[i]))
     table("tiny", "tiny, " tiny_size " x " tiny_size)
+    if (count) {
+        streams = split("one batch2 apart2 batch4 apart4 none self initialize full", stream, " ")
+        changes = split("nothing strength seed guidance_scale prompt_weights t_index_list", change, " ")
+        split("come again go", lora, " ")
+        table("sdxl", "SDXL narrow, " sdxl_size)
+        stream_table()
+    }
     print "\nbars"
     for (i = 1; i <= count; i++) size_bars(size[i])
     if (count) {
@@ -92,6 +126,7 @@ END {
         bar("host beside the plugin, 512, ms", get("passthrough", 512, "host"), 1, get("passthrough", 512, "host"))
     }
     tiny_bars()
+    if (count) stream_bars()
     printf "%s: %s: %s\n", (count ? "bench" : "bench-tiny"), summary, \
            (missed ? missed " BARS MISSED" : \
             unknown ? total - unknown " bars held, " unknown " not measured" : "all bars held")

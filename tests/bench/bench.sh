@@ -3,8 +3,10 @@
 #
 # Our frame beside PyTorch, ONNX Runtime and bare oneDNN: on one SD-Turbo-shaped checkpoint of random
 # fp16 weights, and on the model that ships (examples/models/tiny); "tiny" measures ours on the latter
-# alone. Engines take turns, a process each, ROUNDS times; figures are medians over the rounds. Ends
-# with one line of figures and status 1 when a bar is missed. Peers are run when a Python has them
+# alone. Beside them, ours alone: a network of SDXL's structure at a fifth of its width, what steps,
+# guidance and changes of parameters cost (stream_bench.c), and a LoRA (lora_bench.c). Engines take
+# turns, a process each, ROUNDS times; figures are medians over the rounds. Ends with one line of
+# figures and status 1 when a bar is missed. Peers are run when a Python has them
 # (tests/oracle/requirements.txt).
 #
 # BUILD (absolute)  ORACLE_PYTHON  SIZES ("256 512")  ROUNDS (3)  FRAMES (5)  XDG_CACHE_HOME
@@ -32,12 +34,31 @@ if [ -n "$sizes" ] && ! [ -f "$model/complete" ]; then
     touch "$model/complete"
 fi
 
+# SDXL as it is takes 10 GB; every layer of its UNet, narrow, says how its depth and its parts do.
+sdxl=$cache/sdxl-narrow sdxl_size=256
+narrow() { jq "$2" "$root/tests/golden/configs/sdxl/$1/config.json" >"$scratch/sdxl/$1/config.json"; }
+if [ -n "$sizes" ] && ! [ -f "$sdxl/complete" ]; then
+    mkdir -p "$cache"
+    cp -r "$root/tests/golden/configs/sdxl" "$scratch/sdxl"
+    narrow unet '.block_out_channels = [64, 128, 256] | .attention_head_dim = [1, 2, 4] |
+        .cross_attention_dim = 320 | .projection_class_embeddings_input_dim = 6 * 256 + 192'
+    narrow text_encoder '.hidden_size = 128 | .intermediate_size = 512 | .num_attention_heads = 2'
+    narrow text_encoder_2 '.hidden_size = 192 | .intermediate_size = 768 | .num_attention_heads = 3 |
+        .projection_dim = 192'
+    narrow vae '.block_out_channels = [32, 64, 64, 64]'
+    "$build/tests/tools/random_model" "$scratch/sdxl" "$sdxl" --dtype f16 \
+        --tokenizer "$root/tests/golden/tokenizer/bang"
+    touch "$sdxl/complete"
+fi
+
 # A case is a model, a size and a number of frames, under its name in the table.
 case_of() { # CASE COMMAND ARGUMENT...: the command, with CASE MODEL SIZE FRAMES after its arguments
     local name=$1
     shift
     if [ "$name" = tiny ]; then
         "$@" tiny "$tiny" $tiny_size $tiny_frames
+    elif [ "$name" = sdxl ]; then
+        "$@" sdxl "$sdxl" $sdxl_size "$frames"
     else
         "$@" "$name" "$model" "$name" "$frames"
     fi
@@ -107,8 +128,18 @@ measure() { # CASE MIB: every engine that this case has, after so much memory wa
     case_of "$1" ours low low
 }
 
+# Lines of the table that say what steps, guidance, changes and a LoRA cost.
+measure_changes() {
+    case_of sdxl ours ours normal
+    case_of sdxl ours low low
+    "$build/tests/bench/stream_bench" "$tiny" $tiny_size $((4 * frames)) | sed 's/^/stream /'
+    backed 1536
+    "$build/tests/bench/lora_bench" | awk '$1 == "come" || $1 == "go" { print "lora", "sd15", $1, $2 }
+        $1 == "weigh" { print "lora", "sd15", "again", $3 }'
+}
+
 # A warm page cache for every loader.
-find ${sizes:+"$model"} "$tiny" -name '*.safetensors' -exec cat {} + >/dev/null
+find ${sizes:+"$model" "$sdxl"} "$tiny" -name '*.safetensors' -exec cat {} + >/dev/null
 ticks() { # of the whole machine's work, and of this script's children
     awk '/^cpu / { busy = $2 + $3 + $4 + $7 + $8 + $9 } FNR == NR { next } { print busy, $16 + $17 }' /proc/stat /proc/$$/stat
 }
@@ -123,6 +154,7 @@ for round in $(seq "$rounds"); do
     done
     measure tiny 1024
     case_of tiny first_frame
+    [ -z "$sizes" ] || measure_changes
     [ -z "$sizes" ] || "$build/scope" bench --json --plugin "$build/plugins/passthrough.so" \
         --size 512x512 --frames 200 | lines_of passthrough 512
 done >>"$table"
@@ -134,4 +166,5 @@ foreign=$(((busy_now - busy - own_now + own) * 100 / (seconds * threads * $(getc
 cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
 echo "$(hostname), ${cpu:-$(uname -m)}, $threads threads, fp32; fp16 files; $rounds rounds, medians"
 echo "other processes used $foreign % of the machine meanwhile (above 2 %, figures are too high)"
-sort -k1,3 -k4,4n "$table" | awk -v sizes="$sizes" -v tiny_size=$tiny_size -f "$here/bench.awk"
+sort -k1,3 -k4,4n "$table" | awk -v sizes="$sizes" -v tiny_size=$tiny_size \
+    -v sdxl_size=$sdxl_size -f "$here/bench.awk"
