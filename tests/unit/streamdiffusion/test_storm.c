@@ -16,11 +16,11 @@
 #define GOLDEN SOURCE_DIR "/tests/golden/"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { SANITIZED = 1, FRAMES = 100 }; /* as many changes a frame, in bearable time */
+enum { SANITIZED = 1, FRAMES = 250 }; /* as many changes a frame, in bearable time */
 #else
 enum { SANITIZED = 0, FRAMES = 500 };
 #endif
-enum { CHANGES = 20, CHECK_EVERY = FRAMES / 20, SIDE_MAX = 128, SHOTS = 3 };
+enum { CHANGES = 20, CHECK_EVERY = 25, SIDE_MAX = 128, SHOTS = 3 };
 enum { SHOT_BYTES = SHOTS * SIDE_MAX * SIDE_MAX * 4 * 4 };
 
 static plugin_host host;
@@ -502,7 +502,7 @@ START_TEST(a_storm)
            "those of a load; second half: heap %+.2f MB, resident %+.1f MB\n",
            seed, FRAMES * CHANGES, FRAMES, t.refused, compared, checks, heap, resident);
     ck_assert_int_gt(compared, checks / 3);
-    ck_assert_int_gt(t.refused, FRAMES / 50);
+    ck_assert_int_gt(t.refused, 0);
     ck_assert_double_lt(heap, 0.5);
     if (!SANITIZED) /* which keeps what was freed */
         ck_assert_double_lt(resident, 8);
