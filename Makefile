@@ -134,10 +134,10 @@ UNIT_kernels         := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/k
 UNITS := $(UNIT_schema) $(UNIT_host) $(UNIT_streamdiffusion) $(UNIT_kernels)
 
 define unit_rule
-$(UNIT_$(1)): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,$(1)) $(if $(filter host,$(1)),$(call LIB,schema)) $(if $(filter streamdiffusion,$(1)),$(call LIB,kernels))
+$(UNIT_$(1)): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,$(1)) $(if $(filter host streamdiffusion,$(1)),$(call LIB,schema)) $(if $(filter streamdiffusion,$(1)),$(call LIB,kernels))
 	@mkdir -p $$(@D)
 	@echo "  LINK  $$@"
-	@$$(CC) $$(SAN) -fopenmp -rdynamic -o $$@ $$< $$(LINK_$(1)) $$(CHECK_LIBS) -lpthread
+	@$$(CC) $$(SAN) -fopenmp -rdynamic -o $$@ $$< $$(LINK_$(1)) $(if $(filter streamdiffusion,$(1)),$(call LIB,schema)) $$(CHECK_LIBS) -lpthread
 endef
 $(foreach l,schema host streamdiffusion kernels,$(eval $(call unit_rule,$(l))))
 $(BUILD)/obj/tests/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_HOST) $(PKGS_PLUGIN) check) -I$(BUILD)/gen -I. -Iplugin \

@@ -31,7 +31,8 @@ struct conditioning {
     int planned;
     float *blend, *negative, *empty; /* owned: a target under way, and what it is made of */
     text_state wanted, unwanted;
-    int seen;                    /* a frame was made: before, there is nothing to come from */
+    int seen;                    /* a frame was made: before, its texts are waited for */
+    int begun;                   /* one since a reset: before, there is nothing to come from */
     int guided;                  /* in force */
     uint64_t identity;           /* of the last transition that was asked for; 0: none */
     conditioning_settings asked; /* what waits, with its strings in `store` */
@@ -217,7 +218,7 @@ static void aim(conditioning *c, text_state *t, const conditioning_transition *w
     memcpy(t->target, c->blend, bytes);
     t->slerp = way->slerp;
     t->easing = way->easing;
-    t->step = t->steps = t->known && c->seen ? way->steps : 0;
+    t->step = t->steps = t->known && c->begun ? way->steps : 0;
     if (t->steps) {
         t->step = 0;
         memcpy(t->from, t->shown, bytes);
@@ -386,11 +387,27 @@ int conditioning_advance(conditioning *c)
 {
     if (c->ticket > 0)
         look(c);
-    c->seen = 1;
+    c->seen = c->begun = 1;
     int changed = advance(c, &c->wanted);
     if (c->guided || c->unwanted.stale)
         changed |= advance(c, &c->unwanted);
     return changed;
+}
+
+static void arrive(conditioning *c, text_state *t)
+{
+    if (t->step == t->steps)
+        return;
+    memcpy(t->shown, t->target, prompts_size(c->prompts) * sizeof(float));
+    t->step = t->steps;
+    t->stale = 1;
+}
+
+void conditioning_reset(conditioning *c)
+{
+    arrive(c, &c->wanted);
+    arrive(c, &c->unwanted);
+    c->begun = 0;
 }
 
 int conditioning_known(const conditioning *c, int unwanted)

@@ -52,6 +52,9 @@ int conditioning_set(conditioning *c, const conditioning_settings *s, scope_erro
 /* Before each frame. 1 when the keys and values have changed, 0 when not; a text that could not be
  * encoded is told by the notice, and the frames go on as before. [frame] */
 int conditioning_advance(conditioning *c);
+/* Another stream begins: transitions are at their ends, and none leads to its first frame. [frame]
+ */
+void conditioning_reset(conditioning *c);
 /* Are there texts to go on with; unwanted: also a negative one? */
 int conditioning_known(const conditioning *c, int unwanted);
 /* Around a change of the model's weights: no text is encoded between the two, and afterwards what

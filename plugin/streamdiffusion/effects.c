@@ -142,6 +142,7 @@ void effects_set(effects *e, const effects_settings *s, const effects_frame *f)
     resize_result(e, n, h, w);
     resize_slots(e, masked, n, h, w);
     need(e, &e->fed, s->loopback, n, h, w, 3);
+    e->fed_back = 0; /* was of the last call; planning asks for an input before the next */
     need(e, &e->soft, masked && s->mask_feather > 0, 1, h, w, 1);
     need(e, &e->like, 1, n, 1, 1, 1);
     if (need(e, &e->reference, s->similar, n, h, w, 3) || !s->similar)

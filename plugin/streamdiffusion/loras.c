@@ -67,8 +67,11 @@ static known *learn(loras *l, char *real, const struct stat *s, scope_error *err
     k->path = real;
     k->written = s->st_mtim;
     k->size = (int64_t)s->st_size;
-    k->after = l->known;
-    l->known = k;
+    known **at = &l->known; /* in the order of their paths: sums depend on no history */
+    while (*at && strcmp((*at)->path, real) < 0)
+        at = &(*at)->after;
+    k->after = *at;
+    *at = k;
     return k;
 }
 

@@ -197,6 +197,7 @@ void pipeline_reset(pipeline *p)
     p->stream.filled = 0;
     p->frames = 0;
     effects_reset(p->effects);
+    conditioning_reset(p->text);
 }
 
 /* ---- planning ---------------------------------------------------------------------------------

@@ -64,6 +64,8 @@ START_TEST(slerp_of_two)
 }
 END_TEST
 
+/* Q18: tokens that agree, as the first of all prompts do, have no arc between them; the originals
+ * divide 0 by 0 there. */
 START_TEST(parallel_opposite_and_zero_tokens)
 {
     const float *in[] = {a, b};
@@ -80,6 +82,30 @@ START_TEST(parallel_opposite_and_zero_tokens)
     blend_embeddings(out, in, w, 2, rows, BLEND_LINEAR); /* cancels to nothing, not to NaN */
     for (int i = 0; i < N; i++)
         ck_assert(out[i] == 0);
+}
+END_TEST
+
+/* Q19: an angle of a thousandth is one; the originals take its cosine in fp16, which is 1. */
+START_TEST(a_small_angle_is_one)
+{
+    static const double angle = 1e-3, t = 0.25;
+    const float *in[] = {a, b};
+    double w[] = {1 - t, t};
+    memset(a, 0, sizeof a);
+    memset(b, 0, sizeof b);
+    for (int k = 0; k < TOKENS; k++) {
+        a[k * WIDTH] = 1000;
+        b[k * WIDTH] = (float)(1000 * cos(angle));
+        b[k * WIDTH + 1] = (float)(1000 * sin(angle));
+    }
+    b[0] = 3000; /* a longer one of the same direction: its length counts, too */
+    b[1] = 0;
+    blend_embeddings(out, in, w, 2, rows, BLEND_SLERP);
+    ck_assert_double_eq_tol(out[0], 1000 + t * 2000, 1e-3);
+    for (int k = 1; k < TOKENS; k++) {
+        ck_assert_double_eq_tol(norm(out + k * WIDTH, WIDTH), 1000, 1e-3); /* a chord is shorter */
+        ck_assert_double_eq_tol(out[k * WIDTH + 1], 1000 * sin(t * angle), 1e-4);
+    }
 }
 END_TEST
 
@@ -201,6 +227,7 @@ int main(void)
     tcase_add_test(tc, linear_keeps_the_norm);
     tcase_add_test(tc, slerp_of_two);
     tcase_add_test(tc, parallel_opposite_and_zero_tokens);
+    tcase_add_test(tc, a_small_angle_is_one);
     tcase_add_test(tc, weights);
     tcase_add_test(tc, tails);
     tcase_add_test(tc, away_from_a_negative);

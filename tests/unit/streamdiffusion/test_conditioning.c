@@ -318,6 +318,26 @@ START_TEST(nothing_leads_to_the_first_frame)
 }
 END_TEST
 
+/* Nor does anything lead from one stream to the next. */
+START_TEST(a_reset_ends_transitions)
+{
+    conditioning_settings s = one("a cat");
+    ends(a, b); /* a cat, dog */
+    show(&s, e);
+    s.prompt.text[0] = "dog";
+    s.transition.steps = 5;
+    show(&s, e);
+    ck_assert_double_gt(apart(e, b), 0);
+    conditioning_reset(c);
+    show(&s, e);
+    ck_assert_mem_eq(e, b, sizeof e);
+    conditioning_reset(c);
+    s.prompt.text[0] = "a cat";
+    show(&s, e);
+    ck_assert_mem_eq(e, a, sizeof e);
+}
+END_TEST
+
 START_TEST(a_transition_of_its_own)
 {
     conditioning_settings s = one("dog"), steady = one("a cat");
@@ -451,6 +471,7 @@ int main(void)
     tcase_add_test(t, a_transition_lands_on_its_target);
     tcase_add_test(t, a_change_on_the_way_goes_on_from_there);
     tcase_add_test(t, nothing_leads_to_the_first_frame);
+    tcase_add_test(t, a_reset_ends_transitions);
     tcase_add_test(t, a_transition_of_its_own);
     tcase_add_test(t, live_texts_arrive_between_frames);
     tcase_add_test(t, live_transitions_begin_when_the_text_is_there);

@@ -304,6 +304,8 @@ START_TEST(noise_is_drawn_when_it_changes)
 }
 END_TEST
 
+/* Q15: what is prepared is known by its numbers (sizes, weights), never by the model's name, so a
+ * size that came later cannot meet what was made for another. */
 START_TEST(size_changes_without_reload)
 {
     static const int size[][2] = {{72, 64}, {128, 96}, {8, 16}, {64, 64}};
@@ -351,6 +353,7 @@ START_TEST(crop_takes_the_middle)
 }
 END_TEST
 
+/* Q7: a network with a guidance embedding is told the scale; the originals leave it out. */
 START_TEST(guidance_of_a_distilled_model)
 {
     close_tiny();
@@ -369,6 +372,39 @@ START_TEST(guidance_of_a_distilled_model)
     s.use_taesd = 0; /* there is nothing else here */
     set(&s);
     ck_assert_ptr_nonnull(strstr(pipeline_notice(p), "no vae"));
+}
+END_TEST
+
+/* Q11: a picture is brought to -1..1 once, however bright it is; the originals do it again where no
+ * pixel is dark. A few dark pixels change a bright picture a little, and only around them. */
+START_TEST(bright_pictures_are_not_brightened)
+{
+    static uint8_t bright[3 * SIDE * SIDE];
+    pipeline_settings s = usual();
+    s.steps = 1;
+    s.strength = 0.1;
+    memset(bright, 150, sizeof bright);
+    k_image from = picture(bright, SIDE, SIDE);
+    k_image to = {.data = a, .dtype = K_F32, .t = 1, .h = SIDE, .w = SIDE, .c = 3};
+    to.stride_h = 12 * SIDE;
+    for (int taesd = 0; taesd < 2; taesd++) {
+        s.use_taesd = taesd;
+        set(&s);
+        double moved[2];
+        for (int dark = 0; dark < 2; dark++) { /* one pixel; or all, by as much as twice would */
+            memset(bright, 150, sizeof bright);
+            to.data = a;
+            ck_assert_int_eq(pipeline_frame(p, &from, &to, &err), 0);
+            memset(bright, dark ? 45 : 120, dark ? sizeof bright : 3);
+            to.data = b;
+            ck_assert_int_eq(pipeline_frame(p, &from, &to, &err), 0);
+            moved[dark] = 0;
+            for (int i = 0; i < N; i++)
+                moved[dark] += fabs((double)a[i] - b[i]);
+        }
+        ck_assert_double_gt(moved[1], 0);
+        ck_assert_double_lt(moved[0], moved[1] / 10);
+    }
 }
 END_TEST
 
@@ -645,6 +681,9 @@ START_TEST(effects_survive_a_new_size)
         frame(&s, a);
         difference(a, a, 3 * s.width * s.height); /* finite everywhere */
     }
+    s.effects.loopback = 0; /* and with loopback off in the same change */
+    s.width = 96;
+    frame(&s, a);
 }
 END_TEST
 
@@ -667,6 +706,8 @@ START_TEST(low_memory_makes_the_same_frame)
 }
 END_TEST
 
+/* Q14: noise is a function of the seed, so no instance moves on another one's; in the originals all
+ * draw from one generator. */
 START_TEST(two_pipelines_on_one_model)
 {
     pipeline_settings s = usual();
@@ -716,6 +757,7 @@ int main(void)
     tcase_add_test(t, size_changes_without_reload);
     tcase_add_test(t, crop_takes_the_middle);
     tcase_add_test(t, guidance_of_a_distilled_model);
+    tcase_add_test(t, bright_pictures_are_not_brightened);
     tcase_add_test(t, notices);
     tcase_add_test(t, bad_settings_name_their_field);
     tcase_add_loop_test(t, a_warm_frame_allocates_nothing, 0, 2);

@@ -1,85 +1,14 @@
 /* test_plugin.c - the plugin as a host sees it: through scope_entry alone, with a host of the
  * test's own. */
 #include "lora_file.h"
+#include "plugin_host.h"
 #include "tiny.h"
 
 #include <jansson.h>
 
 static const char *dir;
 
-/* ---- a host
- * --------------------------------------------------------------------------------------- */
-
-typedef struct test_host {
-    scope_host host;       /* first: the callbacks get it back */
-    double done;           /* last progress */
-    int phases, cancel_at; /* cancelled from this progress call on; 0: never */
-    char log[512];
-    unsigned char *frame;    /* owned: the last video() */
-    const scope_video *mask; /* what it has of that name; or NULL */
-} test_host;
-
-static test_host *mine(const scope_host *h)
-{
-    return h->ctx;
-}
-
-static void on_log(const scope_host *h, int level, const char *line)
-{
-    (void)level;
-    snprintf(mine(h)->log, sizeof mine(h)->log, "%s", line);
-}
-
-static int on_video(const scope_host *h, scope_video *v, scope_error *err)
-{
-    (void)err;
-    size_t element = v->dtype == SCOPE_U8 ? 1 : v->dtype == SCOPE_F16 ? 2 : 4;
-    v->stride_h = (int64_t)(element * (size_t)v->w * (size_t)v->c) + 32; /* not dense */
-    v->stride_t = v->stride_h * v->h;
-    free(mine(h)->frame);
-    v->data = mine(h)->frame = malloc((size_t)(v->stride_t * v->t));
-    memset(v->data, 0xee, (size_t)(v->stride_t * v->t));
-    return SCOPE_OK;
-}
-
-static void on_progress(const scope_host *h, double done, const char *phase)
-{
-    ck_assert_double_ge(done, mine(h)->done);
-    ck_assert_double_le(done, 1);
-    ck_assert_ptr_nonnull(phase);
-    mine(h)->done = done;
-    mine(h)->phases++;
-}
-
-static int on_cancelled(const scope_host *h)
-{
-    return mine(h)->cancel_at && mine(h)->phases >= mine(h)->cancel_at;
-}
-
-static int live; /* what the host says of itself; -1: nothing */
-
-static int32_t on_live(const scope_host *h)
-{
-    (void)h;
-    return live;
-}
-
-static const scope_video *on_input(const scope_host *h, const char *name)
-{
-    return strcmp(name, "mask") ? NULL : mine(h)->mask;
-}
-
-static const void *on_extension(const scope_host *h, const char *id)
-{
-    static const scope_live answer = {on_live};
-    static const scope_inputs inputs = {.get = on_input};
-    (void)h;
-    if (!strcmp(id, SCOPE_INPUTS))
-        return &inputs;
-    return live < 0 || strcmp(id, SCOPE_LIVE) ? NULL : &answer;
-}
-
-static test_host host;
+static plugin_host host;
 
 /* ---- parameters
  * ------------------------------------------------------------------------------------- */
@@ -216,25 +145,16 @@ static int process(const scope_video *in)
 
 static void setup(void)
 {
-    live = -1;
     dir = tiny_folder();
     tiny_make(dir, (tiny_options){0});
     plugin = scope_entry.plugins[0];
-    host = (test_host){.host = {.abi = SCOPE_ABI,
-                                .version = "test",
-                                .ctx = &host,
-                                .log = on_log,
-                                .video = on_video,
-                                .progress = on_progress,
-                                .cancelled = on_cancelled,
-                                .extension = on_extension}};
+    plugin_host_open(&host);
     defaults();
 }
 
 static void teardown(void)
 {
-    free(host.frame);
-    host.frame = NULL;
+    plugin_host_close(&host);
     tiny_remove(dir);
 }
 
@@ -308,6 +228,30 @@ START_TEST(grey_alpha_and_float_inputs)
     in.stride_t *= 4;
     ck_assert_msg(!process(&in), "%s", err.text);
     ck_assert_int_eq(out.dtype, SCOPE_F32);
+    plugin->fini(self);
+}
+END_TEST
+
+/* Q10: a byte is the nearest to 255 y; the originals take the next below, which darkens. */
+START_TEST(bytes_are_rounded)
+{
+    static float real[64 * 64 * 3], made[64 * 64 * 3];
+    ck_assert_msg(!init(), "%s", err.text);
+    scope_video bytes = input(64, 64, 3), in = bytes;
+    for (int i = 0; i < 64 * 64 * 3; i++)
+        real[i] = (float)pixels[i] / 255;
+    in.data = real;
+    in.dtype = SCOPE_F32;
+    in.stride_h *= 4;
+    in.stride_t *= 4;
+    ck_assert_int_eq(process(&in), 0);
+    for (int y = 0; y < 64; y++)
+        memcpy(made + y * 64 * 3, scope_row(&out, 0, y), 64 * 3 * sizeof *made);
+    ck_assert_int_eq(process(&bytes), 0);
+    for (int i = 0; i < 64 * 64 * 3; i++) {
+        int byte = ((unsigned char *)scope_row(&out, 0, i / (64 * 3)))[i % (64 * 3)];
+        ck_assert_float_le(fabsf((float)byte - 255 * made[i]), 0.51f);
+    }
     plugin->fini(self);
 }
 END_TEST
@@ -665,14 +609,14 @@ END_TEST
 START_TEST(live_frames_do_not_wait)
 {
     unsigned char cat[64 * 3], dog[64 * 3], row[64 * 3];
-    live = 0;
+    host.live = 0;
     ck_assert_msg(!init(), "%s", err.text);
     shoot(cat);
     prompt_fields[0].u.s = "a dog";
     kw.generation++;
     shoot(dog);
     plugin->fini(self);
-    live = 1;
+    host.live = 1;
     prompt_fields[0].u.s = "a cat";
     ck_assert_msg(!init(), "%s", err.text);
     shoot(row);
@@ -696,12 +640,12 @@ START_TEST(live_frames_do_not_wait)
     prompt_fields[0].u.s = "a bird";
     kw.generation++;
     shoot(row);
-    live = 0; /* not live any more: the frame waits */
+    host.live = 0; /* not live any more: the frame waits */
     kw.generation++;
     shoot(row);
     ck_assert_int_ne(memcmp(cat, row, sizeof row), 0);
     prompt_fields[0].u.s = "a fish";
-    live = 1;
+    host.live = 1;
     kw.generation++;
     shoot(row);
     plugin->fini(self); /* while one is under way */
@@ -787,6 +731,24 @@ START_TEST(loras_come_and_go)
 }
 END_TEST
 
+/* Q6: what a model is called does not matter; the originals leave LoRAs out where it says turbo. */
+START_TEST(turbo_models_take_loras)
+{
+    char turbo[80];
+    snprintf(turbo, sizeof turbo, "%s/sd-turbo", dir);
+    ck_assert_int_eq(mkdir(turbo, 0700), 0);
+    tiny_make(turbo, (tiny_options){0});
+    lora_file(dir, "ink", ink, 4);
+    field("lora_dir")->u.s = dir;
+    field("model_id_or_path")->u.s = turbo;
+    ck_assert_msg(!init(), "%s", err.text);
+    uint64_t plain = next_frame();
+    loras(1, "ink", 1, NULL, 0);
+    ck_assert(next_frame() != plain);
+    plugin->fini(self);
+}
+END_TEST
+
 START_TEST(tags_in_prompts_are_loras)
 {
     lora_file(dir, "ink", ink, 4);
@@ -836,7 +798,7 @@ START_TEST(bad_loras_leave_the_last_good_ones)
 }
 END_TEST
 
-/* A LoRA of one instance is not seen in another one's pictures. */
+/* Q15: a LoRA of one instance is not seen in another one's pictures. */
 START_TEST(loras_do_not_leak_into_a_shared_model)
 {
     void *a, *b;
@@ -874,6 +836,7 @@ int main(void)
     tcase_add_test(t, fields_are_the_schemas);
     tcase_add_test(t, a_frame);
     tcase_add_test(t, grey_alpha_and_float_inputs);
+    tcase_add_test(t, bytes_are_rounded);
     tcase_add_test(t, disabled_passes_through);
     tcase_add_test(t, bypass_fades);
     tcase_add_test(t, reset_forgets);
@@ -889,6 +852,7 @@ int main(void)
     tcase_add_test(t, each_text_field_has_an_effect);
     tcase_add_test(t, live_frames_do_not_wait);
     tcase_add_test(t, loras_come_and_go);
+    tcase_add_test(t, turbo_models_take_loras);
     tcase_add_test(t, tags_in_prompts_are_loras);
     tcase_add_test(t, bad_loras_leave_the_last_good_ones);
     tcase_add_test(t, loras_do_not_leak_into_a_shared_model);

@@ -168,7 +168,8 @@ START_TEST(timesteps)
 }
 END_TEST
 
-/* With x_t = a x0 + s eps, each prediction leads back to x0. */
+/* With x_t = a x0 + s eps, each prediction leads back to x0. Q1: the originals take every output
+ * for noise, which makes a v-model (SD 2.1) paint mud. */
 START_TEST(predictions)
 {
     double x0 = 0.7, eps = -1.3;

@@ -311,8 +311,9 @@ START_TEST(no_negative_prompt_is_zeros)
 }
 END_TEST
 
-/* Halfway between two texts the time rows are those of their blend, and afterwards of the second;
- * of the negative prompt likewise. */
+/* Q20: halfway between two texts the time rows are those of their blend, and afterwards of the
+ * second; of the negative prompt likewise. The originals keep the pooled text of the first prompt
+ * for ever. */
 START_TEST(a_transition_takes_the_pooled_text_along)
 {
     static float half[MOST], whole[MOST], is[MOST];
@@ -433,6 +434,7 @@ static int never(const scope_host *host)
     return 0;
 }
 
+/* Q8: TAESD of SD fits SDXL's shapes and gives wrong colours; the originals load it. */
 START_TEST(a_taesd_of_the_other_family_is_warned_of)
 {
     char taesd[80], renamed[80];

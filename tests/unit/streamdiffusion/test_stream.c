@@ -106,10 +106,10 @@ static const struct {
              {2, GUIDE_INITIALIZE, 2}, {4, GUIDE_INITIALIZE, 2}, {3, GUIDE_NONE, 2}};
 
 /* The batch makes the frames that single frames would be, n - 1 calls later, and until then it
- * shows the first one whole: never an empty buffer, as the originals do. One step of residual
+ * shows the first one whole: never an empty buffer, as the originals do. Q5: one step of residual
  * guidance is the same in both ways, because S_0 = E_0 for each frame (the originals feed the
- * residual of one frame into the next), and so are several, whose sequence here updates S and
- * keeps E (there it does neither). */
+ * residual of one frame into the next); Q4: and so are several, whose sequence here updates S and
+ * keeps E (there it does neither, and one frame's latent is the next one's noise). */
 START_TEST(a_batch_is_late_and_nothing_else)
 {
     pipeline_settings s = usual(cases[_i].steps);
@@ -127,7 +127,7 @@ START_TEST(a_batch_is_late_and_nothing_else)
 }
 END_TEST
 
-/* Frames that share a call shift together, and all of them come out; the originals shift by one
+/* Q2: frames that share a call shift together, and all of them come out; the originals shift by one
  * row, return the last and reuse one row of noise. How many share it does not show. */
 START_TEST(frame_buffers)
 {
@@ -242,6 +242,7 @@ START_TEST(guidance_begins_under_way)
 }
 END_TEST
 
+/* Q13: guidance of 1 or less is none, where the originals fail for want of a negative prompt. */
 START_TEST(guidance_kinds_differ)
 {
     pipeline_settings s = usual(2);
@@ -279,8 +280,8 @@ START_TEST(guidance_kinds_differ)
 }
 END_TEST
 
-/* The negative prompt changes together with the guidance that reads it; the originals then have
- * rows of the one and not of the other. */
+/* Q12: the negative prompt changes together with the guidance that reads it; the originals then
+ * have rows of the one and not of the other. */
 START_TEST(texts_of_guidance_follow)
 {
     pipeline_settings s = usual(2);
@@ -308,6 +309,8 @@ static void first_latent(const pipeline_settings *s, float *out)
     ck_assert_msg(!pipeline_frame(p, NULL, &to, &err), "%s", err.text);
 }
 
+/* Q3: text starts from the noise of the seeds, so that the same seed is the same picture; the
+ * originals draw it from a generator that nobody seeds. */
 START_TEST(seeds_blend)
 {
     pipeline_settings s = usual(1), one = s;
@@ -378,7 +381,8 @@ START_TEST(noise_keeps_its_strength)
 }
 END_TEST
 
-/* The noise sticks to the screen by design; noise_refresh is the way out, and deterministic. */
+/* Q17: the noise sticks to the screen by design; noise_refresh is the way out, and deterministic.
+ */
 START_TEST(noise_refreshes)
 {
     pipeline_settings s = usual(1);
