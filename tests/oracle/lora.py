@@ -168,6 +168,8 @@ def peft(make, pipe, folder):
             if ".lora_" in name:
                 p.data = make.draw(*p.shape, std=0.6 / p[0].numel() ** 0.5)
         layers[f"{key}_state"] = get_peft_model_state_dict(net)
+    for config in (unet, text):
+        config.base_model_name_or_path = None  # a folder of this machine
     pipe.save_lora_weights(
         folder,
         unet_lora_layers=layers["unet_state"],
