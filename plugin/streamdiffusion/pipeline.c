@@ -138,7 +138,8 @@ static void make(pipeline *p, double t0)
     p->ms[STAGE_DECODE] = pipeline_now_ms() - t2;
 }
 
-/* The texts of this call; a change of them is seen in it. */
+/* The texts of this call, in an arena that is empty before and after; a change of them is seen in
+ * it. */
 static void advance_texts(pipeline *p)
 {
     double t0 = pipeline_now_ms();
@@ -166,7 +167,6 @@ int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_err
         part = window(p, in);
     if (given)
         mask = window(p, given);
-    k_release(k, 0);
     int spared = effects_begin(p->effects, p->no_input ? NULL : &part, given ? &mask : NULL, shown);
     if (!spared)
         make(p, t0);

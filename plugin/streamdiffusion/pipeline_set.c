@@ -42,15 +42,6 @@ static int set_texts(pipeline *p, const pipeline_settings *s, scope_error *err)
     return 0;
 }
 
-static int same_timesteps(const scheduler *a, const scheduler *b)
-{
-    for (int i = 0; i < a->count && i < b->count; i++) {
-        if (a->step[i].timestep != b->step[i].timestep)
-            return 0;
-    }
-    return a->count == b->count;
-}
-
 /* The rows of all steps in force, for one text: row i F + f is step i's. */
 static void time_rows(pipeline *p, k_tensor rows, k_tensor added)
 {
@@ -102,7 +93,7 @@ void pipeline_renew_time(pipeline *p)
 
 static void set_time(pipeline *p, const scheduler *schedule, double embedded_scale)
 {
-    if (p->embedded_scale != embedded_scale || !same_timesteps(&p->schedule, schedule))
+    if (p->embedded_scale != embedded_scale || !scheduler_same(&p->schedule, schedule))
         p->timed = p->unwanted_timed = 0;
     p->schedule = *schedule;
     p->embedded_scale = embedded_scale;

@@ -204,28 +204,6 @@ static k_image mask_of(instance *in, const scope_kwargs *kw)
     return mask;
 }
 
-/* enabled = false: the input as it is, or nothing where there is none. */
-static int pass_through(instance *in, const scope_video *from, scope_video *to, scope_error *err)
-{
-    *to = (scope_video){0};
-    if (!from)
-        return SCOPE_OK;
-    *to = (scope_video){.t = from->t,
-                        .h = from->h,
-                        .w = from->w,
-                        .c = from->c,
-                        .dtype = from->dtype,
-                        .device = from->device};
-    int status = in->host->video(in->host, to, err);
-    size_t element = from->dtype == SCOPE_U8 ? 1 : from->dtype == SCOPE_F16 ? 2 : 4;
-    size_t row = (size_t)from->w * (size_t)from->c * element;
-    for (int t = 0; t < from->t && !status; t++) {
-        for (int y = 0; y < from->h; y++)
-            memcpy(scope_row(to, t, y), scope_row(from, t, y), row);
-    }
-    return status;
-}
-
 /* Parameters that the schema allows and the model does not are refused once: that call fails, and
  * the stream goes on with those before. */
 static int apply(instance *in, const scope_kwargs *kw, scope_error *err)
@@ -253,8 +231,10 @@ static int process(void *self, const scope_kwargs *kw, const scope_video *from, 
     in->passing = shown <= 0;
     if (in->passing)
         pipeline_reset(in->pipeline); /* what is on its way is old when it is seen again */
-    if (in->passing && !fade)
-        return pass_through(in, from, to, err);
+    if (in->passing && !fade) {
+        *to = from ? *from : (scope_video){0};
+        return SCOPE_OK;
+    }
     if ((!in->set || kw->generation != in->generation) && apply(in, kw, err))
         return err->status;
     int width, height;

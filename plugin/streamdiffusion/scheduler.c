@@ -194,3 +194,12 @@ int scheduler_plan_timesteps(scheduler *s, const scheduler_config *c, const int 
     }
     return 0;
 }
+
+int scheduler_same(const scheduler *a, const scheduler *b)
+{
+    for (int i = 0; i < a->count && i < b->count; i++) {
+        if (a->step[i].timestep != b->step[i].timestep)
+            return 0;
+    }
+    return a->count == b->count;
+}

@@ -47,5 +47,7 @@ int scheduler_plan(scheduler *s, const scheduler_config *c, int steps, double st
  * checkpoints that are distilled to four steps. Errors name "timesteps". */
 int scheduler_plan_timesteps(scheduler *s, const scheduler_config *c, const int *timestep,
                              int count, scope_error *err);
+/* Are the timesteps of both the same? */
+int scheduler_same(const scheduler *a, const scheduler *b);
 
 #endif

@@ -98,15 +98,6 @@ static void put_rows(k_ctx *k, const stream *s, enum section of, double step[][3
     }
 }
 
-static int same_levels(const scheduler *a, const scheduler *b)
-{
-    for (int i = 0; i < a->count && i < b->count; i++) {
-        if (a->step[i].timestep != b->step[i].timestep)
-            return 0;
-    }
-    return a->count == b->count;
-}
-
 /* Row i is a z + s E_i exactly, and a z' + s S_i by what is known of its own noise. Bring it to
  * the levels of another schedule: x' = b x + c E, b = a'/a, c = s' - b s (c = 0 where no noise was
  * put to it), and S' = (c E + b s S) / s'. */
@@ -171,7 +162,7 @@ void stream_set(k_ctx *k, stream *s, const stream_plan *to)
         /* What was not guided so far has the noise that was put to it. */
         if (guidance_is_residual(to->guide) && !guidance_is_residual(s->plan.guide))
             K_CALL(k, activate, rows(s->s, f, r), rows(s->noise.e, f, r), K_IDENTITY);
-        if (!same_levels(&s->plan.schedule, &to->schedule))
+        if (!scheduler_same(&s->plan.schedule, &to->schedule))
             relevel(k, s, &to->schedule);
     }
     s->plan = *to;
