@@ -13,18 +13,22 @@ typedef struct k_backend {
     const char *name;
     const k_ops *ops;
 
-    k_device *(*device_open)(const k_device_options *options, char why[K_WHY]);
+    k_device *(*device_open)(int index, const k_device_options *options, char why[K_WHY]);
     void (*device_close)(k_device *device);
     size_t (*device_bytes)(const k_device *device);
+    const char *(*device_name)(const k_device *device);
 
     /* The backend's half of a context: k->impl. */
-    int (*open)(k_ctx *k);
+    int (*open)(k_ctx *k); /* also sets k->real and k->wide */
     void (*close)(k_ctx *k);
     void (*plan_begin)(k_ctx *k);
     void (*plan_end)(k_ctx *k); /* may k_fail */
 
-    /* 64-byte aligned, zeroed; NULL when there is none. */
-    void *(*alloc)(k_device *device, size_t bytes);
+    void (*stamp)(k_ctx *k, int i);
+    double (*stamp_ms)(const k_ctx *k, int i);
+
+    /* 64-byte aligned; NULL when there is none. */
+    void *(*alloc)(k_device *device, size_t bytes, int zeroed);
     void (*free)(k_device *device, void *data, size_t bytes);
     /* rows of `bytes` bytes, `to_pitch` and `from_pitch` bytes apart */
     void (*put)(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
@@ -45,6 +49,9 @@ struct k_device {
 };
 
 extern const k_backend cpu_backend;
+#ifdef K_CUDA /* this build has it */
+extern const k_backend cuda_backend;
+#endif
 
 size_t k_size(int dtype); /* bytes of one element; 0: unknown */
 

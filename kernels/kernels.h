@@ -7,14 +7,20 @@
  * Layout   Tensors are [n, h, w, c], row-major, NHWC. A "row" is one (n, y, x); rows lie `ld`
  *          elements apart (ld == c when dense), so a slice of channels is a view. A sequence
  *          of t tokens is [n, 1, t, c], and an image is the sequence of its h*w pixels.
- * Types    Activations are K_F32 on the CPU. Token ids are K_I32. Weights may be stored in any
- *          float type; arithmetic, statistics and softmax are fp32.
+ * Types    Activations inside a network are of type k->real: K_F32 on the CPU, K_F16 on a GPU.
+ *          Latents, noise, coefficients and pictures are K_F32 everywhere, token ids K_I32. Ops
+ * take either float type for x, y and residual. Weights may be stored in any float type; sums,
+ *          statistics and softmax are fp32.
  * Errors   Sticky: after the first failure every op on that context returns at once, so a
  *          network reads as straight-line mathematics. Ask k->status once per frame.
  * Memory   Ops never allocate. A network first runs once between k_plan_begin and k_plan_end:
  *          the same calls, in which ops touch no data but build what they need for the shapes
  *          they see (primitives, prepared weights, scratch), and the arena learns its size.
  *          After that, running the same shapes allocates nothing.
+ * Time     On a GPU an op is only written down; k_get, image_out and whatever else hands data to
+ *          the caller run what was written down and wait for it. A list of ops that comes a second
+ *          time, number for number, becomes one CUDA graph, so what changes from frame to frame
+ *          belongs in tensors, not in the arguments of ops.
  * Threads  k_device and k_weight functions: [load]. Everything that takes a k_ctx: one thread at
  *          a time per context; two contexts of one device may run in parallel.
  */
@@ -68,6 +74,8 @@ typedef struct k_ctx {
     k_device *device;  /* borrowed until k_close */
     int status;        /* 0, or -1 after the first failure */
     int planning;      /* nonzero between k_plan_begin and k_plan_end */
+    int real;          /* k_dtype of activations inside networks */
+    int wide;          /* the same for networks that leave fp16's range (SDXL's autoencoder) */
     char where[K_WHY]; /* op, shapes and cause of that failure */
     k_arena arena;     /* activations of one frame */
     void *impl;        /* owned by the backend */
@@ -80,8 +88,13 @@ typedef struct k_device_options {
     int threads; /* 0: OpenMP decides (OMP_NUM_THREADS, or all processors) */
 } k_device_options;
 
-/* Open a processor by name: "cpu". NULL on failure, with one sentence in why. */
+/* Open a processor by name: "cpu", "cuda" (the first GPU) or "cuda:N". NULL on failure, with one
+ * sentence in why. */
 k_device *k_device_open(const char *name, const k_device_options *options, char why[K_WHY]);
+/* The name of the fastest processor there is, static; where it is not a GPU, why says why. */
+const char *k_device_best(char why[K_WHY]);
+/* "cpu", or "cuda:0 (NVIDIA H200)"; lives as long as the device. */
+const char *k_device_name(const k_device *device);
 /* All weights and contexts of the device must be gone. */
 void k_device_close(k_device *device);
 /* Bytes of prepared weights and primitives that the device holds now. */
@@ -112,6 +125,12 @@ void k_drop(k_ctx *k, k_tensor *t);
 /* Host memory to tensor and back, dense on the host side, of the tensor's dtype. */
 void k_put(k_ctx *k, k_tensor dst, const void *src);
 void k_get(k_ctx *k, k_tensor src, void *dst);
+
+/* Note the time at which the device reaches this place among the ops, under number i, and ask for
+ * it, in ms of a clock of the device's own, after k_get or image_out. */
+enum { K_STAMPS = 8 };
+void k_stamp(k_ctx *k, int i);
+double k_stamp_ms(const k_ctx *k, int i);
 
 /* Record the first failure. Backends and networks both call it. */
 __attribute__((format(printf, 2, 3))) void k_fail(k_ctx *k, const char *fmt, ...);
@@ -291,8 +310,8 @@ struct k_ops {
     /* y [t, h, w, 1] = the mask that src is, 0..1, resized alike: its alpha channel, or where it
      * has none its BT.601 luma */
     void (*mask_in)(k_ctx *k, k_tensor y, const k_image *src);
-    /* dst = clamp(scale * x + bias, 0, 1), U8 rounded to nearest; same height and width;
-     * a grey dst takes the BT.601 luma, an alpha channel becomes opaque */
+    /* dst = clamp(scale * x + bias, 0, 1), complete on return; U8 rounded to nearest; same height
+     * and width; a grey dst takes the BT.601 luma, an alpha channel becomes opaque */
     void (*image_out)(k_ctx *k, const k_image *dst, k_tensor x, float scale, float bias);
 };
 

@@ -2,6 +2,7 @@
 #include "cpu.h"
 
 #include <string.h>
+#include <time.h>
 
 static const k_ops cpu_ops = {
     .name = "cpu",
@@ -30,9 +31,10 @@ static const k_ops cpu_ops = {
     .image_out = cpu_image_out,
 };
 
-static void *alloc(k_device *device, size_t bytes)
+static void *alloc(k_device *device, size_t bytes, int zeroed)
 {
     (void)device;
+    (void)zeroed; /* it always is */
     return cpu_alloc(bytes);
 }
 
@@ -51,16 +53,31 @@ static void copy(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t f
                bytes);
 }
 
+static void stamp(k_ctx *k, int i)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    ((cpu_ctx *)k->impl)->stamp_ms[i] = (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+static double stamp_ms(const k_ctx *k, int i)
+{
+    return ((const cpu_ctx *)k->impl)->stamp_ms[i];
+}
+
 const k_backend cpu_backend = {
     .name = "cpu",
     .ops = &cpu_ops,
     .device_open = cpu_device_open,
     .device_close = cpu_device_close,
     .device_bytes = cpu_device_bytes,
+    .device_name = cpu_device_name,
     .open = cpu_open,
     .close = cpu_close,
     .plan_begin = cpu_plan_begin,
     .plan_end = cpu_plan_end,
+    .stamp = stamp,
+    .stamp_ms = stamp_ms,
     .alloc = alloc,
     .free = release,
     .put = copy,

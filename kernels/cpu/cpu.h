@@ -34,6 +34,7 @@ typedef struct cpu_ctx {
     uint64_t bit;  /* this context in masks of users */
     char *scratch; /* owned; of the op that runs */
     size_t size, need;
+    double stamp_ms[K_STAMPS];
 } cpu_ctx;
 
 static inline cpu_device *cpu_of(const k_ctx *k)
@@ -47,9 +48,10 @@ static inline int cpu_threads(const k_ctx *k, int64_t elements)
     return elements < 1 << 15 ? 1 : cpu_of(k)->threads;
 }
 
-k_device *cpu_device_open(const k_device_options *options, char why[K_WHY]);
+k_device *cpu_device_open(int index, const k_device_options *options, char why[K_WHY]);
 void cpu_device_close(k_device *device);
 size_t cpu_device_bytes(const k_device *device);
+const char *cpu_device_name(const k_device *device);
 int cpu_open(k_ctx *k);
 void cpu_close(k_ctx *k);
 void cpu_plan_begin(k_ctx *k);
