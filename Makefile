@@ -27,9 +27,11 @@ ISAS := base
 endif
 
 # ---- CUDA: where nvcc is, both backends are built. The runtime is linked statically, the driver is
-# looked for when a GPU is asked for: the same files load everywhere.
-NVCC ?= $(or $(shell command -v nvcc 2>/dev/null),$(wildcard $(CUDA_DIR)/bin/nvcc))
+# looked for when a GPU is asked for: the same files load everywhere. CUDA=off builds without.
 CUDA_DIR ?= $(abspath $(BUILD))/cuda# what .ci/install-cuda fills
+ifneq ($(CUDA),off)
+NVCC := $(or $(shell command -v nvcc 2>/dev/null),$(wildcard $(CUDA_DIR)/bin/nvcc))
+endif
 CUDA_OBJ_DIR ?= $(BUILD)/obj# sanitized builds take the kernels of the plain one
 CUDA_ARCHS ?= 75 80 86 89 90a 100 120
 CUDA_PTX   ?= 120
@@ -76,8 +78,13 @@ help: ## what there is
 # ---- dependencies: one list per distribution ------------------------------------------------
 deps: $(BUILD)/deps.ok ## install the packages that are missing
 
-$(BUILD)/deps.ok: $(DEPS_LIST) .ci/install-deps
+$(BUILD)/deps.ok: $(DEPS_LIST) .ci/install-deps .ci/install-cuda
 	@.ci/install-deps $(DEPS_LIST)
+ifeq ($(NVCC),)
+ifneq ($(CUDA),off)
+	@.ci/install-cuda $(CUDA_DIR) || echo "CUDA's compiler could not be had: this build will have the CPU backend alone" >&2
+endif
+endif
 	@mkdir -p $(@D) && touch $@
 
 # ---- build --------------------------------------------------------------------------------------
