@@ -26,8 +26,7 @@ static int image_holds(k_ctx *k, const char *op, const k_image *i, k_tensor t, i
                    channels == 1 ? "the tensor must be f32 [t, h, w, 1] (x is the image)"
                                  : "the tensor must be f32 [t, h, w, 3] (x is the image)",
                    t, picture, none) &&
-           k_check(k, k_rows(t) < INT32_MAX / WARP, op, "the tensor is too large", t, picture,
-                   none);
+           k_check(k, k_rows(t) < INT32_MAX / 2, op, "the tensor is too large", t, picture, none);
 }
 
 /* Images whose rows lie evenly move at once, others one by one. */
@@ -109,7 +108,8 @@ struct resize_args {
 template <int LANES> static __global__ void resize(const __grid_constant__ resize_args a)
 {
     grid_wait();
-    int pixel = (blockIdx.x * THREADS + threadIdx.x) / LANES, lane = threadIdx.x % LANES;
+    grid_release();
+    int pixel = blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES, lane = threadIdx.x % LANES;
     if (pixel >= a.count)
         return;
     int line = pixel / a.yw;
@@ -221,6 +221,7 @@ DEVICE void put_value(void *to, int dtype, int64_t i, float v)
 static __global__ void pixels_out(const __grid_constant__ out_args a)
 {
     grid_wait();
+    grid_release();
     int64_t pixel = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (pixel >= a.count)
         return;
