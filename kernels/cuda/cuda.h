@@ -241,6 +241,8 @@ void cuda_warp(k_ctx *k, k_tensor y, k_tensor x, k_tensor coef, int mirror);
 void cuda_blur(k_ctx *k, k_tensor y, k_tensor x, float sigma, int down);
 void cuda_cosine(k_ctx *k, k_tensor y, k_tensor a, k_tensor b, float middle);
 void cuda_ease(k_ctx *k, k_tensor y, k_tensor x, k_tensor past, k_tensor coef);
+void cuda_finite(k_ctx *k, k_tensor y, k_tensor x);
+void cuda_affine_if(k_ctx *k, k_tensor y, k_tensor x, k_tensor when, const k_affine *o);
 void cuda_noise(k_ctx *k, k_tensor y, uint64_t seed, uint32_t stream);
 void cuda_image_in(k_ctx *k, k_tensor y, const k_image *src, float scale, float bias);
 void cuda_mask_in(k_ctx *k, k_tensor y, const k_image *src);
