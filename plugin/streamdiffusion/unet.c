@@ -198,7 +198,7 @@ void unet_text_keep(k_ctx *k, const unet *u, unet_text *t, int n, int tokens)
     for (int i = 0; i < u->transformers; i++) {
         const transformer *tr = &u->transformer[i];
         for (int j = 0; j < tr->shape.depth; j++)
-            t->kv[t->count++] = k_keep(k, K_F32, n, 1, tokens, 2 * tr->shape.channels);
+            t->kv[t->count++] = k_keep(k, k->real, n, 1, tokens, 2 * tr->shape.channels);
     }
 }
 
@@ -331,7 +331,7 @@ static k_tensor run_down(pass *p, k_tensor x)
             p->skip[p->skips++] = h = y;
         }
         if (l->sample) {
-            k_tensor y = k_temp(k, K_F32, h.n, (h.h + 1) / 2, (h.w + 1) / 2, h.c);
+            k_tensor y = k_temp(k, k->real, h.n, (h.h + 1) / 2, (h.w + 1) / 2, h.c);
             K_CALL(k, conv, y, h, l->sample, &(k_conv){.stride = 2});
             net_see(k, p->tap, y, "%s.downsamplers.0", where.text);
             p->skip[p->skips++] = h = y;
