@@ -194,6 +194,8 @@ $(TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,streamdiffusion) $
 	@$(CC) $(SAN) -fopenmp -o $@ $< $(LINK_streamdiffusion) $(LINK_EXTRA)
 $(BUILD)/tests/tools/hub_server: LINK_EXTRA = $(call pkg,--libs,glib-2.0)
 
+include tests/cudasim/rules.mk tests/gpu/rules.mk
+
 E2E := $(sort $(filter-out tests/e2e/lib.sh,$(wildcard tests/e2e/*.sh)))
 JOBS ?= $(shell nproc)
 
@@ -201,6 +203,7 @@ test: $(BUILD)/deps.ok ## set up, build, and run every test
 	@$(MAKE) --no-print-directory -j$(JOBS) all $(UNITS) $(REPLAYS) $(TOOLS)
 	@BUILD=$(abspath $(BUILD)) tests/run.sh $(JOBS) $(abspath $(UNITS)) \
 	  $(addsuffix .sh,$(abspath $(REPLAYS))) $(abspath $(E2E))
+	@$(if $(NVCC),$(if $(SAN),true,$(MAKE) --no-print-directory test-cudasim check-sass))
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 # intercept_tls_get_addr: GCC 12's LeakSanitizer guesses where thread-local data of loaded libraries
