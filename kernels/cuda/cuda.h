@@ -40,6 +40,7 @@ typedef struct cuda_device {
     size_t bytes;                 /* of device memory that is held */
     size_t promised;              /* of weights that were registered and not prepared yet */
     k_weight *weights;            /* all of them, by their `next` */
+    struct cuda_loader *loader;   /* owned: brings weights here; gone with the last (prepare.cu) */
     uint64_t contexts;            /* a bit for each open context */
     struct cuda_plans *plans;     /* owned: which candidate runs which shape (plan.c) */
     struct cuda_library *library; /* owned: cuDNN and cuBLASLt, where they are (library.c) */
@@ -144,7 +145,7 @@ void cuda_measure_end(k_ctx *k);
 struct cuda_plans *cuda_plans_open(const cuda_device *d);
 void cuda_plans_close(struct cuda_plans *plans); /* NULL is fine */
 
-/* ---- weights (weights.cu) -------------------------------------------------------------------- */
+/* ---- weights (weights.c, prepare.cu, delta.c) ------------------------------------------------ */
 
 enum cuda_form_kind {
     CUDA_VECTOR,      /* floats [out], and the bias as floats: norms */
@@ -153,13 +154,15 @@ enum cuda_form_kind {
     CUDA_FILTER_PAIR, /* the same, rows interleaved: value 0, gate 0, value 1, gate 1, ... */
     CUDA_KINDS,
 };
-enum { CUDA_F16, CUDA_BF16, CUDA_TYPES }; /* of halves */
+/* Of halves; a narrower type for filters would be one more. Vectors and tables are under the first,
+ * whatever the activations are. */
+enum { CUDA_F16, CUDA_BF16, CUDA_TYPES };
 
 typedef struct cuda_form {
     uint64_t users; /* contexts whose plans ask for it */
     uint64_t fresh; /* those that asked in the plan that is being made */
-    void *data;     /* owned, device memory */
-    float *bias;    /* owned, device memory: [out], in the order of the rows; zero where none */
+    void *data;     /* owned, device memory: the rows, then the bias; NULL: not made */
+    float *bias;    /* there: [out], in the order of the rows; zero where none. NULL for tables */
     size_t bytes, bias_bytes;
     int depth; /* elements from one row to the next: taps * in padded to 8 (filters) */
 } cuda_form;
@@ -168,6 +171,7 @@ struct k_weight {
     k_weight_desc desc;
     struct cuda_change *change; /* owned; NULL: as in the file */
     cuda_form forms[CUDA_KINDS][CUDA_TYPES];
+    size_t promised; /* its share of the device's promised bytes */
     k_weight *next;
 };
 

@@ -182,7 +182,7 @@ static void tell_device(const loader *l)
 {
     char line[K_WHY + 64];
     snprintf(line, sizeof line, "device: %s%s%s", k_device_name(l->e->model.device),
-             l->e->no_gpu[0] ? "; " : "", l->e->no_gpu);
+             l->e->no_gpu[0] ? ". " : "", l->e->no_gpu);
     if (l->host)
         l->host->log(l->host, SCOPE_INFO, line);
 }
