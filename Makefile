@@ -173,8 +173,9 @@ $(UNIT_$(1)): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,$(1)) $(if $(f
 	@$$(CC) $$(SAN) -fopenmp -rdynamic -o $$@ $$< $$(LINK_$(1)) $(if $(filter streamdiffusion,$(1)),$(call LIB,schema)) $$(CHECK_LIBS) -lpthread
 endef
 $(foreach l,schema host streamdiffusion kernels,$(eval $(call unit_rule,$(l))))
+TESTS_AT ?= $(abspath .)# where tests find their data
 $(BUILD)/obj/tests/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_HOST) $(PKGS_PLUGIN) check) -I$(BUILD)/gen -I. -Iplugin \
-	-DBUILD_DIR='"$(abspath $(BUILD))"' -DSOURCE_DIR='"$(abspath .)"' -Wno-overlength-strings
+	-DBUILD_DIR='"$(abspath $(BUILD))"' -DSOURCE_DIR='"$(TESTS_AT)"' -Wno-overlength-strings
 
 # A fuzz target and the program that replays its corpus: tests/fuzz/fuzz_x.c, tests/fuzz/corpus/x/.
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))

@@ -1,17 +1,17 @@
 #!/bin/bash
-# candidates.sh SIM - every candidate of the matrix product in turn, each on another part of the
-# cases of convolution and linear maps, as a GPU of architecture CUDASIM_ARCH.
+# candidates.sh BIN COUNT [EVERY] - every candidate of the matrix product in turn, each on one of
+# EVERY (2) parts of the cases of linear maps and convolution, by the test programs in BIN. A number
+# that no candidate has leaves the choice as it is. Stops at the first that fails.
 set -euo pipefail
-sim=$1 arch=${CUDASIM_ARCH:?}
-export BED_DEVICE=cuda CK_FORK=no
-# A number that no candidate has changes nothing: one more than there are is tried, at most.
-count=$(sed -n 's/.*CANDIDATES = \([0-9]*\).*/\1/p' "$(dirname "$0")/../../kernels/cuda/gemm.cu" | head -n 1)
-for n in $(seq 0 $((${count:-8} - 1))); do
-    export SCOPE_CUDA_TUNE=$n BED_SHARE=$n/$([ "$arch" = 80 ] && echo 2 || echo 6)
-    for t in conv linear; do
-        began=$(date +%s)
-        CUDASIM_REPORT=$sim/report/$arch-$t-$n "$sim/test_$t" >"$sim/report/log-$arch-$t-$n" 2>&1 ||
-            { cat "$sim/report/log-$arch-$t-$n" && echo "candidate $n failed in test_$t" && exit 1; }
-        echo "candidate $n, test_$t: $(($(date +%s) - began)) s"
+bin=$1 count=$2 every=${3:-2}
+log=$(mktemp) && trap 'rm -f "$log"' EXIT
+report=${CUDASIM_REPORT:-}
+for n in $(seq 0 $((count - 1))); do
+    for t in linear conv; do
+        began=$SECONDS
+        [ -z "$report" ] || export CUDASIM_REPORT=$report-$t-$n
+        SCOPE_CUDA_TUNE=$n BED_SHARE=$n/$every "$bin/test_$t" >"$log" 2>&1 ||
+            { tail -n 20 "$log" && echo "test_$t fails with candidate $n" && exit 1; }
+        echo "candidate $n, test_$t: $((SECONDS - began)) s"
     done
 done
