@@ -143,7 +143,10 @@ void cuda_measure_begin(k_ctx *k);
 void cuda_measure_end(k_ctx *k);
 
 struct cuda_plans *cuda_plans_open(const cuda_device *d);
-void cuda_plans_close(struct cuda_plans *plans); /* NULL is fine */
+void cuda_plans_save(struct cuda_plans *plans);  /* what is new goes to the plan file */
+void cuda_plans_close(struct cuda_plans *plans); /* saves; NULL is fine */
+/* A line of text for each shape that was chosen for: k_device_plan. */
+void cuda_device_plan(const k_device *device, void (*line)(void *ctx, const char *text), void *ctx);
 
 /* ---- weights (weights.c, prepare.cu, delta.c) ------------------------------------------------ */
 
@@ -206,11 +209,12 @@ void cuda_gemm(k_ctx *k, const cuda_product *p);
 int cuda_library_candidates(const cuda_device *d);
 const char *cuda_library_name(int candidate);
 int cuda_library_run(k_ctx *k, int candidate, const cuda_product *p, const cuda_form *form);
+void cuda_library_rest(struct cuda_library *l); /* give back what measuring took */
 struct cuda_library *cuda_library_open(const cuda_device *d);
 void cuda_library_close(struct cuda_library *l); /* NULL is fine */
 /* Versions of what was found, for the plan file's name and for people: "cudnn 9.19.0, cublasLt
  * 13.1.0", or "none". */
-const char *cuda_library_versions(const struct cuda_library *l);
+const char *cuda_library_versions(struct cuda_library *l);
 
 /* ---- ops --------------------------------------------------------------------------------------
  */

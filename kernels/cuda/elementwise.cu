@@ -15,6 +15,7 @@ typedef struct rows {
 
 /* What every kernel here is given. */
 typedef struct span {
+    uint32_t first;  /* row */
     uint32_t count;  /* of threads that have something to do */
     uint32_t chunks; /* of a row */
 } span;
@@ -30,21 +31,26 @@ static int fits_eight(k_tensor t)
     return t.c % 8 == 0 && (uintptr_t)t.data % 16 == 0 && k_size(t.dtype) * (size_t)t.ld % 16 == 0;
 }
 
-/* The kernel that makes eight channels a thread, or the one that makes one, for every row of y. */
+/* The kernel that makes eight channels a thread, or the one that makes one, for every row of y; a
+ * launch takes as many rows as let 32 bits count its threads. */
 template <class A>
 static void launch_rows(k_ctx *k, void (*eight)(A), void (*one)(A), int wide, k_tensor y, A &args)
 {
-    args.span.chunks = (uint32_t)(wide ? y.c / 8 : y.c);
-    args.span.count = (uint32_t)k_rows(y) * args.span.chunks;
-    launch(k, wide ? eight : one, dim3(blocks_of(args.span.count, THREADS)), THREADS, 0, args);
+    int64_t chunks = wide ? y.c / 8 : y.c, rows = k_rows(y), most = INT32_MAX / chunks;
+    args.span.chunks = (uint32_t)chunks;
+    for (int64_t first = 0; first < rows; first += most) {
+        int64_t count = (rows - first < most ? rows - first : most) * chunks;
+        args.span.first = (uint32_t)first;
+        args.span.count = (uint32_t)count;
+        launch(k, wide ? eight : one, dim3(blocks_of(count, THREADS)), THREADS, 0, args);
+    }
 }
 
 static int floats_hold(k_ctx *k, const char *op, k_tensor y, k_tensor x)
 {
     k_tensor none = {};
     return k_check(k, is_float(y.dtype) && is_float(x.dtype), op, "tensors must be floats", y, x,
-                   none) &&
-           k_check(k, k_rows(y) * y.c < INT32_MAX, op, "the tensor is too large", y, x, none);
+                   none);
 }
 
 static int alike(k_ctx *k, const char *op, k_tensor y, k_tensor x)
@@ -60,7 +66,7 @@ static int alike(k_ctx *k, const char *op, k_tensor y, k_tensor x)
 template <int N> DEVICE bool find(const span &s, uint32_t *row, uint32_t *column)
 {
     uint32_t i = blockIdx.x * THREADS + threadIdx.x;
-    *row = i / s.chunks;
+    *row = s.first + i / s.chunks;
     *column = i % s.chunks * N;
     return i < s.count;
 }
@@ -116,6 +122,7 @@ struct activate_args {
 template <int N> static __global__ void activate(const __grid_constant__ activate_args a)
 {
     grid_wait();
+    grid_release();
     uint32_t row, column;
     if (!find<N>(a.span, &row, &column))
         return;
@@ -150,6 +157,7 @@ struct soft_clamp_args {
 template <int N> static __global__ void soft_clamp(const __grid_constant__ soft_clamp_args a)
 {
     grid_wait();
+    grid_release();
     uint32_t row, column;
     if (!find<N>(a.span, &row, &column))
         return;
@@ -182,6 +190,7 @@ struct add_args {
 template <int N> static __global__ void add(const __grid_constant__ add_args a)
 {
     grid_wait();
+    grid_release();
     uint32_t row, column;
     if (!find<N>(a.span, &row, &column))
         return;
@@ -222,6 +231,7 @@ struct mix_args {
 template <int N> static __global__ void mix(const __grid_constant__ mix_args a)
 {
     grid_wait();
+    grid_release();
     uint32_t row, column;
     if (!find<N>(a.span, &row, &column))
         return;
@@ -273,6 +283,7 @@ struct concat_args {
 template <int N> static __global__ void concat(const __grid_constant__ concat_args a)
 {
     grid_wait();
+    grid_release();
     uint32_t row, column;
     if (!find<N>(a.span, &row, &column))
         return;
@@ -309,6 +320,7 @@ struct resize_args {
 template <int N> static __global__ void resize_nearest(const __grid_constant__ resize_args a)
 {
     grid_wait();
+    grid_release();
     uint32_t row, column;
     if (!find<N>(a.span, &row, &column))
         return;
@@ -347,6 +359,7 @@ struct clock_args {
 static __global__ void write_clock(const __grid_constant__ clock_args a)
 {
     grid_wait();
+    grid_release();
     uint64_t ns;
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns)::"memory");
     *a.at = ns;

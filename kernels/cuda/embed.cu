@@ -21,6 +21,7 @@ struct embed_args {
 static __global__ void embed(const __grid_constant__ embed_args a)
 {
     grid_wait();
+    grid_release();
     int64_t row = blockIdx.x, id = a.ids[row * a.ids_ld], position = row % a.t;
     bool known = id >= 0 && id < a.count;
     for (int i = threadIdx.x; i < a.width; i += THREADS) {
@@ -82,6 +83,7 @@ struct sinusoid_args {
 static __global__ void sinusoid(const __grid_constant__ sinusoid_args a)
 {
     grid_wait();
+    grid_release();
     int i = blockIdx.x * WARP + threadIdx.x;
     int64_t row = blockIdx.y;
     if (i >= a.half)

@@ -21,13 +21,12 @@ static int image_holds(k_ctx *k, const char *op, const k_image *i, k_tensor t, i
                    "pixels must be u8, f16 or f32 (x is the image)", t, picture, none) &&
            k_check(k, i->c == 1 || i->c == 3 || i->c == 4, op,
                    "pixels must have 1, 3 or 4 channels (x is the image)", t, picture, none) &&
-           k_check(k, t.dtype == K_F32 && t.c == channels && t.n == i->t && i->h > 0 && i->w > 0,
+           k_check(k, is_float(t.dtype) && t.c == channels && t.n == i->t && i->h > 0 && i->w > 0,
                    op,
-                   channels == 1 ? "the tensor must be f32 [t, h, w, 1] (x is the image)"
-                                 : "the tensor must be f32 [t, h, w, 3] (x is the image)",
+                   channels == 1 ? "the tensor must be floats [t, h, w, 1] (x is the image)"
+                                 : "the tensor must be floats [t, h, w, 3] (x is the image)",
                    t, picture, none) &&
-           k_check(k, k_rows(t) < INT32_MAX / WARP, op, "the tensor is too large", t, picture,
-                   none);
+           k_check(k, k_rows(t) < INT32_MAX / 2, op, "the tensor is too large", t, picture, none);
 }
 
 /* Images whose rows lie evenly move at once, others one by one. */
@@ -94,9 +93,9 @@ DEVICE float weight(const taps &t, int j)
  */
 
 struct resize_args {
-    float *y;
+    void *y;
     const void *pixels; /* dense */
-    int32_t yh, yw, ld;
+    int32_t real, yh, yw, ld;
     int32_t dtype, h, w, c;
     int32_t first, step; /* channels that become y's: first, first + step, first + 2 step */
     int32_t channels;    /* of y */
@@ -109,7 +108,8 @@ struct resize_args {
 template <int LANES> static __global__ void resize(const __grid_constant__ resize_args a)
 {
     grid_wait();
-    int pixel = (blockIdx.x * THREADS + threadIdx.x) / LANES, lane = threadIdx.x % LANES;
+    grid_release();
+    int pixel = blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES, lane = threadIdx.x % LANES;
     if (pixel >= a.count)
         return;
     int line = pixel / a.yw;
@@ -134,7 +134,7 @@ template <int LANES> static __global__ void resize(const __grid_constant__ resiz
         sum[0] = luma(sum);
     for (int e = 0; e < 3; e++)
         if (lane == 0 && e < a.channels)
-            a.y[(int64_t)pixel * a.ld + e] = times_plus(a.scale, sum[e], a.bias);
+            store_as(a.y, a.real, (int64_t)pixel * a.ld + e, times_plus(a.scale, sum[e], a.bias));
 }
 
 static void resize_from(k_ctx *k, k_tensor y, const k_image *src, const resize_args *how)
@@ -143,6 +143,7 @@ static void resize_from(k_ctx *k, k_tensor y, const k_image *src, const resize_a
     size_t line = k_size(src->dtype) * (size_t)src->w * (size_t)src->c;
     int wide = 2 * src->w > WIDE * y.w;
     resize_args a = *how;
+    a.real = y.dtype;
     a.yh = y.h;
     a.yw = y.w;
     a.ld = y.ld;
@@ -153,7 +154,7 @@ static void resize_from(k_ctx *k, k_tensor y, const k_image *src, const resize_a
     a.c = src->c;
     a.count = images * y.h * y.w;
     for (int i = 0; i < parts; i++) {
-        a.y = (float *)y.data + (int64_t)i * a.count * y.ld;
+        a.y = (char *)y.data + k_offset(y, (int64_t)i * a.count, 0);
         a.pixels = cuda_upload(k, (const char *)src->data + i * src->stride_t,
                                (size_t)src->stride_h, line, (int64_t)images * src->h);
         if (!a.pixels)
@@ -203,8 +204,8 @@ void cuda_mask_in(k_ctx *k, k_tensor y, const k_image *src)
 
 struct out_args {
     void *to; /* dense */
-    const float *x;
-    int32_t ld, dtype, c;
+    const void *x;
+    int32_t real, ld, dtype, c;
     int32_t count; /* of pixels */
     float scale, bias;
 };
@@ -221,12 +222,13 @@ DEVICE void put_value(void *to, int dtype, int64_t i, float v)
 static __global__ void pixels_out(const __grid_constant__ out_args a)
 {
     grid_wait();
+    grid_release();
     int64_t pixel = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (pixel >= a.count)
         return;
     float rgb[3];
     for (int e = 0; e < 3; e++) {
-        float v = times_plus(a.scale, a.x[pixel * a.ld + e], a.bias);
+        float v = times_plus(a.scale, load_as(a.x, a.real, pixel * a.ld + e), a.bias);
         v = v > 0 ? v : 0; /* NaN as well */
         rgb[e] = v < 1 ? v : 1;
     }
@@ -252,6 +254,7 @@ void cuda_image_out(k_ctx *k, const k_image *dst, k_tensor x, float scale, float
     int64_t lines = (int64_t)(dst->t / parts) * dst->h;
     size_t line = k_size(dst->dtype) * (size_t)dst->w * (size_t)dst->c;
     out_args a = zeroed<out_args>();
+    a.real = x.dtype;
     a.ld = x.ld;
     a.dtype = dst->dtype;
     a.c = dst->c;
@@ -259,7 +262,7 @@ void cuda_image_out(k_ctx *k, const k_image *dst, k_tensor x, float scale, float
     a.scale = scale;
     a.bias = bias;
     for (int i = 0; i < parts; i++) {
-        a.x = (const float *)x.data + (int64_t)i * a.count * x.ld;
+        a.x = (const char *)x.data + k_offset(x, (int64_t)i * a.count, 0);
         a.to = cuda_outbox(k, line * (size_t)lines);
         if (!a.to)
             return;

@@ -20,6 +20,7 @@ struct noise_args {
 static __global__ void noise(const __grid_constant__ noise_args a)
 {
     grid_wait();
+    grid_release();
     int64_t block = (int64_t)blockIdx.x * THREADS + threadIdx.x, i = 4 * block;
     if (i >= a.count)
         return;

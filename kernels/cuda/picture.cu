@@ -60,6 +60,7 @@ struct affine_args {
 static __global__ void affine(const __grid_constant__ affine_args a)
 {
     grid_wait();
+    grid_release();
     int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= a.count)
         return;
@@ -89,6 +90,7 @@ struct blend_args {
 static __global__ void blend(const __grid_constant__ blend_args a)
 {
     grid_wait();
+    grid_release();
     int i = blockIdx.x * THREADS + threadIdx.x;
     if (i < a.count)
         a.y[i] = a.b[i] + a.mask[i / a.c] * (a.a[i] - a.b[i]);
@@ -120,6 +122,7 @@ struct ease_args {
 static __global__ void ease(const __grid_constant__ ease_args a)
 {
     grid_wait();
+    grid_release();
     int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= a.count)
         return;
@@ -169,6 +172,7 @@ template <class T> DEVICE T warp_sum(T v)
 static __global__ void cosine_parts(const __grid_constant__ cosine_args a)
 {
     grid_wait();
+    grid_release();
     __shared__ products of_warp[THREADS / WARP];
     const float *u = a.a + (int64_t)blockIdx.y * a.count, *v = a.b + (int64_t)blockIdx.y * a.count;
     int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
@@ -199,6 +203,7 @@ static __global__ void cosine_parts(const __grid_constant__ cosine_args a)
 static __global__ void cosine_whole(const __grid_constant__ cosine_args a)
 {
     grid_wait();
+    grid_release();
     double ab = 0, aa = 0, bb = 0;
     for (int i = threadIdx.x; i < a.parts; i += WARP) {
         const products p = a.part[blockIdx.x * a.parts + i];
@@ -276,6 +281,7 @@ DEVICE pair neighbours(float at, int n, int mirror)
 static __global__ void warp(const __grid_constant__ warp_args a)
 {
     grid_wait();
+    grid_release();
     int pixel = blockIdx.x * THREADS + threadIdx.x;
     if (pixel >= a.count)
         return;
@@ -327,6 +333,7 @@ struct blur_args {
 static __global__ void blur(const __grid_constant__ blur_args a)
 {
     grid_wait();
+    grid_release();
     int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= a.count)
         return;

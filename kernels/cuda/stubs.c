@@ -6,17 +6,6 @@ __attribute__((weak)) void cuda_write_clock(k_ctx *k, uint64_t *at)
 {
     k_fail(k, "cuda_write_clock: not written yet");
 }
-__attribute__((weak)) int cuda_choose(k_ctx *k, const cuda_choice *c)
-{
-    return c->guess;
-}
-__attribute__((weak)) struct cuda_plans *cuda_plans_open(const cuda_device *d)
-{
-    return (struct cuda_plans *)1;
-}
-__attribute__((weak)) void cuda_plans_close(struct cuda_plans *plans)
-{
-}
 __attribute__((weak)) const cuda_form *cuda_form_of(k_ctx *k, const char *op, const k_weight *w,
                                                     int kind, int dtype)
 {
@@ -45,30 +34,6 @@ __attribute__((weak)) void cuda_weights_release(k_ctx *k, int all)
 __attribute__((weak)) void cuda_gemm(k_ctx *k, const cuda_product *p)
 {
     k_fail(k, "cuda_gemm: not written yet");
-}
-__attribute__((weak)) int cuda_library_candidates(const cuda_device *d)
-{
-    return 0;
-}
-__attribute__((weak)) const char *cuda_library_name(int candidate)
-{
-    return NULL;
-}
-__attribute__((weak)) int cuda_library_run(k_ctx *k, int candidate, const cuda_product *p,
-                                           const cuda_form *form)
-{
-    return -1;
-}
-__attribute__((weak)) struct cuda_library *cuda_library_open(const cuda_device *d)
-{
-    return NULL;
-}
-__attribute__((weak)) void cuda_library_close(struct cuda_library *l)
-{
-}
-__attribute__((weak)) const char *cuda_library_versions(const struct cuda_library *l)
-{
-    return NULL;
 }
 __attribute__((weak)) void cuda_conv(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w,
                                      const k_conv *o)

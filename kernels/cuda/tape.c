@@ -315,6 +315,7 @@ void cuda_plan_end(k_ctx *k)
     cuda_ctx *c = cuda_ctx_of(k);
     cuda_wait(k);
     cuda_weights_release(k, 0);
+    cuda_plans_save(cuda_of(k)->plans);
     if (k->status || c->scratch_need <= c->scratch_size)
         return;
     if (c->scratch)
