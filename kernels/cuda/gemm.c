@@ -13,8 +13,9 @@
 
 enum {
     SPLITS = 4, /* 1, 2, 4, 8 parts */
-    DEPTHS = 3, /* 3, 4, 6 stages */
-    TILED = GEMM_ANY * SPLITS * DEPTHS,
+    DEPTHS = 3, /* of the pipeline: see stages_of */
+    TILES = GEMM_ANY + GEMM_HOPPER,
+    TILED = TILES * SPLITS * DEPTHS,
     FEW_ROWS = TILED, /* the candidate after tiles */
     OWN,              /* how many candidates are ours */
     LEAST_STEPS = 4,  /* of depth in a part */
@@ -30,6 +31,7 @@ typedef struct product {
 /* One way to run it. */
 typedef struct way {
     const gemm_tile *tile;
+    int hopper; /* its tile is one of gemm_hopper.cu */
     int split, stages;
 } way;
 
@@ -114,15 +116,10 @@ static product product_of(const cuda_product *p, const cuda_form *form, int type
 /* ---- candidates --------------------------------------------------------------------------------
  */
 
-static const gemm_tile *tiles_of(const product *g)
-{
-    return g->type == CUDA_F16 ? gemm_tiles_f16 : gemm_tiles_bf16;
-}
-
 static int shared_of(const way *v)
 {
     int bytes = v->stages * (v->tile->m + v->tile->n) * v->tile->k * 2;
-    return bytes > v->tile->spread ? bytes : v->tile->spread;
+    return (bytes > v->tile->spread ? bytes : v->tile->spread) + (v->hopper ? GEMM_ALIGN : 0);
 }
 
 static int steps_of(const product *g, const gemm_tile *t)
@@ -141,15 +138,28 @@ static size_t partial_of(const product *g, int split)
     return split < 2 ? 0 : (size_t)split * (size_t)g->a.rows * ((g->a.out + 3) / 4 * 4) * 4;
 }
 
+/* The parts of a candidate's number. */
+static way parts_of(int type, int c)
+{
+    static const int stages[2][DEPTHS] = {{3, 4, 6}, {4, 5, 6}};
+    int t = c / (SPLITS * DEPTHS), hopper = t >= GEMM_ANY;
+    return (way){.tile = hopper             ? gemm_hopper(type) + (t - GEMM_ANY)
+                         : type == CUDA_F16 ? gemm_tiles_f16 + t
+                                            : gemm_tiles_bf16 + t,
+                 .hopper = hopper,
+                 .split = 1 << c / DEPTHS % SPLITS,
+                 .stages = stages[hopper][c % DEPTHS]};
+}
+
 /* Candidate c as a way; 0 where it does not suit the shape or the device. */
 static int way_of(k_ctx *k, const product *g, int c, way *v)
 {
-    static const int stages[DEPTHS] = {3, 4, 6};
     const cuda_device *d = cuda_of(k);
-    v->tile = tiles_of(g) + c / (SPLITS * DEPTHS);
-    v->split = 1 << c / DEPTHS % SPLITS;
-    v->stages = d->sm < 80 ? 2 : stages[c % DEPTHS];
-    if (!v->tile->kernel || shared_of(v) > d->shared_bytes || (d->sm < 80 && c % DEPTHS))
+    *v = parts_of(g->type, c);
+    if (d->sm < 80)
+        v->stages = 2;
+    if (!v->tile->kernel || shared_of(v) > d->shared_bytes || (d->sm < 80 && c % DEPTHS) ||
+        (v->hopper && d->sm != 90))
         return 0;
     int64_t blocks = blocks_along(g, v->tile);
     if (v->tile->n / 2 >= g->a.out && v->tile->n > 64)
@@ -183,7 +193,9 @@ static double cost_of(const cuda_device *d, const product *g, const way *v)
     double rate = 1.0 / (1.0 / t->m + 1.0 / t->n) / 64.0; /* of products to bytes of L2 */
     rate = rate > 1 ? 1 : rate;
     rate *= warps >= 8 ? 1 : warps / (warps + 2.0) * 1.25;
-    double work = (double)busy * steps * t->m * t->n * t->k / (rate > 1 ? 1 : rate);
+    if (v->hopper) /* its tensor cores do twice as much a cycle */
+        rate *= 1.7;
+    double work = (double)busy * steps * t->m * t->n * t->k / rate;
     double start = 1.5e6 * (double)rounds;
     double sums = v->split > 1
                       ? 3e6 + 2.0 * 4 * v->split * g->a.rows * (double)g->a.out / d->processors * 40
@@ -256,7 +268,8 @@ static int run_own(k_ctx *k, const product *g, int c, void *partial)
 /* The tile that gathers x: takes everything. */
 static void run_any(k_ctx *k, const product *g)
 {
-    way v = {tiles_of(g) + GEMM_ANY, 1, cuda_of(k)->sm < 80 ? 2 : 3};
+    const gemm_tile *tiles = g->type == CUDA_F16 ? gemm_tiles_f16 : gemm_tiles_bf16;
+    way v = {tiles + GEMM_ANY, 0, 1, cuda_of(k)->sm < 80 ? 2 : 3};
     run_way(k, g, &v, NULL);
 }
 
@@ -326,14 +339,13 @@ static int trial_run(k_ctx *k, int candidate, void *ctx)
 static const char *name_of(int candidate)
 {
     static _Thread_local char name[48];
-    static const int stages[DEPTHS] = {3, 4, 6};
     if (candidate >= OWN)
         return cuda_library_name(candidate - OWN);
     if (candidate == FEW_ROWS)
         return "rows";
-    const gemm_tile *t = gemm_tiles_f16 + candidate / (SPLITS * DEPTHS);
-    snprintf(name, sizeof name, "%dx%dx%d split %d stages %d", t->m, t->n, t->k,
-             1 << candidate / DEPTHS % SPLITS, stages[candidate % DEPTHS]);
+    way v = parts_of(CUDA_F16, candidate);
+    snprintf(name, sizeof name, "%s%dx%dx%d split %d stages %d", v.hopper ? "wgmma " : "",
+             v.tile->m, v.tile->n, v.tile->k, v.split, v.stages);
     return name;
 }
 

@@ -48,6 +48,10 @@ enum { GEMM_TILES = 9, GEMM_ANY = GEMM_TILES - 1 };
 
 extern const gemm_tile gemm_tiles_f16[GEMM_TILES], gemm_tiles_bf16[GEMM_TILES];
 
+/* Tiles for sm_90a alone (gemm_hopper.cu), with 4, 5 or 6 stages that begin on GEMM_ALIGN bytes. */
+enum { GEMM_HOPPER = 8, GEMM_ALIGN = 1024 };
+const gemm_tile *gemm_hopper(int type);
+
 enum { GEMM_FEW = 8, GEMM_COLUMNS = 16 /* that a block of the kernel for few rows takes */ };
 
 /* The kernel for 1..GEMM_FEW rows, of halves of this type (CUDA_F16, CUDA_BF16); 128 threads. */
