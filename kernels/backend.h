@@ -9,6 +9,10 @@
 
 #include "kernels.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct k_backend {
     const char *name;
     const k_ops *ops;
@@ -70,4 +74,7 @@ static inline int k_same_shape(k_tensor a, k_tensor b)
     return a.n == b.n && a.h == b.h && a.w == b.w && a.c == b.c;
 }
 
+#ifdef __cplusplus
+}
+#endif
 #endif

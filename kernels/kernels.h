@@ -296,6 +296,11 @@ struct k_ops {
     /* y = x + s (p - x), p = past within -limit..limit, and y = x where past is NaN;
      * coef K_F32 [1, 1, 1, 2] is s, limit; y may be x */
     void (*ease)(k_ctx *k, k_tensor y, k_tensor x, k_tensor past, k_tensor coef);
+    /* y = 1 where all elements of an image are finite, else 0;  y K_F32 [n, 1, 1, 1] */
+    void (*finite)(k_ctx *k, k_tensor y, k_tensor x);
+    /* affine where all numbers of `when` are other than 0; else y stays as it is, and x may hold
+     * anything;  when K_F32 [1, 1, 1, any] */
+    void (*affine_if)(k_ctx *k, k_tensor y, k_tensor x, k_tensor when, const k_affine *o);
 
     /* ---- noise ---- */
     /* y = N(0, 1), a pure function of (seed, stream, element index): Philox 4x32-10 (Salmon et
@@ -328,13 +333,29 @@ static inline int64_t k_rows(k_tensor t)
     return (int64_t)t.n * t.h * t.w;
 }
 
+/* Bytes from the beginning of x to element i of its row r. */
+static inline size_t k_offset(k_tensor x, int64_t r, int i)
+{
+    size_t size = x.dtype == K_U8 ? 1 : x.dtype == K_F16 || x.dtype == K_BF16 ? 2 : 4;
+    return size * ((size_t)r * (size_t)x.ld + (size_t)i);
+}
+
 /* Channels [first, first + c) of x. */
 static inline k_tensor k_slice(k_tensor x, int first, int c)
 {
-    size_t size = x.dtype == K_U8 ? 1 : x.dtype == K_F16 || x.dtype == K_BF16 ? 2 : 4;
     if (x.data)
-        x.data = (char *)x.data + size * (size_t)first;
+        x.data = (char *)x.data + k_offset(x, 0, first);
     x.c = c;
+    return x;
+}
+
+/* Rows [first, first + n) of x as one image, n wide. */
+static inline k_tensor k_row(k_tensor x, int64_t first, int n)
+{
+    if (x.data)
+        x.data = (char *)x.data + k_offset(x, first, 0);
+    x.n = x.h = 1;
+    x.w = n;
     return x;
 }
 

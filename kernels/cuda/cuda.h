@@ -40,6 +40,7 @@ typedef struct cuda_device {
     size_t bytes;                 /* of device memory that is held */
     size_t promised;              /* of weights that were registered and not prepared yet */
     k_weight *weights;            /* all of them, by their `next` */
+    struct cuda_loader *loader;   /* owned: brings weights here; gone with the last (prepare.cu) */
     uint64_t contexts;            /* a bit for each open context */
     struct cuda_plans *plans;     /* owned: which candidate runs which shape (plan.c) */
     struct cuda_library *library; /* owned: cuDNN and cuBLASLt, where they are (library.c) */
@@ -142,9 +143,12 @@ void cuda_measure_begin(k_ctx *k);
 void cuda_measure_end(k_ctx *k);
 
 struct cuda_plans *cuda_plans_open(const cuda_device *d);
-void cuda_plans_close(struct cuda_plans *plans); /* NULL is fine */
+void cuda_plans_save(struct cuda_plans *plans);  /* what is new goes to the plan file */
+void cuda_plans_close(struct cuda_plans *plans); /* saves; NULL is fine */
+/* A line of text for each shape that was chosen for: k_device_plan. */
+void cuda_device_plan(const k_device *device, void (*line)(void *ctx, const char *text), void *ctx);
 
-/* ---- weights (weights.cu) -------------------------------------------------------------------- */
+/* ---- weights (weights.c, prepare.cu, delta.c) ------------------------------------------------ */
 
 enum cuda_form_kind {
     CUDA_VECTOR,      /* floats [out], and the bias as floats: norms */
@@ -153,21 +157,34 @@ enum cuda_form_kind {
     CUDA_FILTER_PAIR, /* the same, rows interleaved: value 0, gate 0, value 1, gate 1, ... */
     CUDA_KINDS,
 };
-enum { CUDA_F16, CUDA_BF16, CUDA_TYPES }; /* of halves */
+/* Of halves; a narrower type for filters would be one more. Vectors and tables are under the first,
+ * whatever the activations are. */
+enum { CUDA_F16, CUDA_BF16, CUDA_TYPES };
 
 typedef struct cuda_form {
     uint64_t users; /* contexts whose plans ask for it */
     uint64_t fresh; /* those that asked in the plan that is being made */
-    void *data;     /* owned, device memory */
-    float *bias;    /* owned, device memory: [out], in the order of the rows; zero where none */
+    void *data;     /* owned, device memory: the rows, then the bias; NULL: not made */
+    float *bias;    /* there: [out], in the order of the rows; zero where none. NULL for tables */
     size_t bytes, bias_bytes;
     int depth; /* elements from one row to the next: taps * in padded to 8 (filters) */
 } cuda_form;
+
+/* Which candidate runs a shape with this weight (gemm.cu): added to under the device's lock, read
+ * without it, never taken away. */
+enum { CUDA_PICKS = 16 };
+typedef struct cuda_pick {
+    uint64_t shape; /* hashed */
+    int candidate;
+} cuda_pick;
 
 struct k_weight {
     k_weight_desc desc;
     struct cuda_change *change; /* owned; NULL: as in the file */
     cuda_form forms[CUDA_KINDS][CUDA_TYPES];
+    size_t promised; /* its share of the device's promised bytes */
+    cuda_pick picks[CUDA_PICKS];
+    int pick_count;
     k_weight *next;
 };
 
@@ -202,11 +219,12 @@ void cuda_gemm(k_ctx *k, const cuda_product *p);
 int cuda_library_candidates(const cuda_device *d);
 const char *cuda_library_name(int candidate);
 int cuda_library_run(k_ctx *k, int candidate, const cuda_product *p, const cuda_form *form);
+void cuda_library_rest(struct cuda_library *l); /* give back what measuring took */
 struct cuda_library *cuda_library_open(const cuda_device *d);
 void cuda_library_close(struct cuda_library *l); /* NULL is fine */
 /* Versions of what was found, for the plan file's name and for people: "cudnn 9.19.0, cublasLt
  * 13.1.0", or "none". */
-const char *cuda_library_versions(const struct cuda_library *l);
+const char *cuda_library_versions(struct cuda_library *l);
 
 /* ---- ops --------------------------------------------------------------------------------------
  */
@@ -233,6 +251,8 @@ void cuda_warp(k_ctx *k, k_tensor y, k_tensor x, k_tensor coef, int mirror);
 void cuda_blur(k_ctx *k, k_tensor y, k_tensor x, float sigma, int down);
 void cuda_cosine(k_ctx *k, k_tensor y, k_tensor a, k_tensor b, float middle);
 void cuda_ease(k_ctx *k, k_tensor y, k_tensor x, k_tensor past, k_tensor coef);
+void cuda_finite(k_ctx *k, k_tensor y, k_tensor x);
+void cuda_affine_if(k_ctx *k, k_tensor y, k_tensor x, k_tensor when, const k_affine *o);
 void cuda_noise(k_ctx *k, k_tensor y, uint64_t seed, uint32_t stream);
 void cuda_image_in(k_ctx *k, k_tensor y, const k_image *src, float scale, float bias);
 void cuda_mask_in(k_ctx *k, k_tensor y, const k_image *src);

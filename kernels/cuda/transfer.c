@@ -1,0 +1,152 @@
+/* transfer.c - data to and from the host, through pinned memory, on the context's stream.
+ *
+ * Staging memory is handed out from its front and is free again after a wait; it grows when a
+ * frame needs more than any before it.
+ */
+#include "tape.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { STAGE_LEAST = 1 << 20, STAGE_ALIGN = 256 };
+
+/* ---- staging -------------------------------------------------------------------------------- */
+
+static void *stage_alloc(k_ctx *k, int kind, size_t bytes)
+{
+    void *data = NULL;
+    if (kind != STAGE_HOST)
+        return cuda_alloc(k->device, bytes, 0);
+    cuda_enter(cuda_of(k));
+    return cudaMallocHost(&data, bytes) ? NULL : data;
+}
+
+static void stage_free(k_ctx *k, int kind, stage *s)
+{
+    if (s->base && kind != STAGE_HOST)
+        cuda_free(k->device, s->base, s->size);
+    else if (s->base)
+        cudaFreeHost(s->base);
+    *s = (stage){0};
+}
+
+/* A larger one in place of s, which stays until the next wait: what was handed out is in use. */
+static int stage_grow(k_ctx *k, int kind, size_t bytes)
+{
+    cuda_ctx *c = cuda_ctx_of(k);
+    stage *s = &c->stage[kind];
+    size_t size = 2 * s->size > bytes ? 2 * s->size : bytes;
+    stage grown = {.size = size > STAGE_LEAST ? size : STAGE_LEAST};
+    if (c->retirees < TAPE_RETIRED)
+        grown.base = stage_alloc(k, kind, grown.size);
+    if (!grown.base) {
+        cudaGetLastError();
+        k_fail(k, "cuda: there is no memory to stage %zu MiB between host and GPU.", size >> 20);
+        return -1;
+    }
+    if (s->base) {
+        c->retired[c->retirees].kind = kind;
+        c->retired[c->retirees++].memory = *s;
+    }
+    *s = grown;
+    return 0;
+}
+
+static void *stage_take(k_ctx *k, int kind, size_t bytes)
+{
+    stage *s = &cuda_ctx_of(k)->stage[kind];
+    bytes = (bytes + STAGE_ALIGN - 1) / STAGE_ALIGN * STAGE_ALIGN;
+    if (k->status || (s->used + bytes > s->size && stage_grow(k, kind, bytes)))
+        return NULL;
+    void *data = s->base + s->used;
+    s->used += bytes;
+    return data;
+}
+
+void stage_reset(k_ctx *k)
+{
+    cuda_ctx *c = cuda_ctx_of(k);
+    for (int i = 0; i < STAGES; i++)
+        c->stage[i].used = 0;
+    for (int i = 0; i < c->retirees; i++)
+        stage_free(k, c->retired[i].kind, &c->retired[i].memory);
+    c->retirees = 0;
+}
+
+void stage_fini(k_ctx *k)
+{
+    stage_reset(k);
+    for (int i = 0; i < STAGES; i++)
+        stage_free(k, i, &cuda_ctx_of(k)->stage[i]);
+}
+
+/* ---- copies --------------------------------------------------------------------------------- */
+
+static void copy_rows(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t bytes,
+                      int64_t rows)
+{
+    if (to_pitch == bytes && from_pitch == bytes) {
+        memcpy(to, from, bytes * (size_t)rows);
+        return;
+    }
+    for (int64_t i = 0; i < rows; i++)
+        memcpy((char *)to + (size_t)i * to_pitch, (const char *)from + (size_t)i * from_pitch,
+               bytes);
+}
+
+void *cuda_upload(k_ctx *k, const void *from, size_t pitch, size_t bytes, int64_t rows)
+{
+    size_t all = bytes * (size_t)rows;
+    void *there = stage_take(k, STAGE_INBOX, all), *here = stage_take(k, STAGE_HOST, all);
+    if (!there || !here)
+        return NULL;
+    copy_rows(here, bytes, from, pitch, bytes, rows);
+    cuda_enter(cuda_of(k));
+    /* Ahead of what is on the tape, which does not know of this memory yet. */
+    return cuda_failed(k, cudaMemcpyAsync(there, here, all, cudaMemcpyHostToDevice, cuda_stream(k)),
+                       "cuda: an upload")
+               ? NULL
+               : there;
+}
+
+void *cuda_outbox(k_ctx *k, size_t bytes)
+{
+    return stage_take(k, STAGE_OUTBOX, bytes);
+}
+
+void cuda_download(k_ctx *k, void *to, size_t pitch, const void *outbox, size_t bytes, int64_t rows)
+{
+    cuda_get(k, to, pitch, outbox, bytes, bytes, rows);
+}
+
+void cuda_put(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
+              size_t bytes, int64_t rows)
+{
+    void *here = stage_take(k, STAGE_HOST, bytes * (size_t)rows);
+    cuda_submit(k); /* ops that were written before still see what was */
+    if (!here)
+        return;
+    copy_rows(here, bytes, from, from_pitch, bytes, rows);
+    cuda_enter(cuda_of(k));
+    cuda_failed(k,
+                cudaMemcpy2DAsync(to, to_pitch, here, bytes, bytes, (size_t)rows,
+                                  cudaMemcpyHostToDevice, cuda_stream(k)),
+                "cuda: an upload");
+}
+
+void cuda_get(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
+              size_t bytes, int64_t rows)
+{
+    void *here = stage_take(k, STAGE_HOST, bytes * (size_t)rows);
+    cuda_submit(k);
+    if (!here)
+        return;
+    cuda_enter(cuda_of(k));
+    cudaError_t e = cudaMemcpy2DAsync(here, bytes, from, from_pitch, bytes, (size_t)rows,
+                                      cudaMemcpyDeviceToHost, cuda_stream(k));
+    if (!e)
+        e = cudaStreamSynchronize(cuda_stream(k));
+    if (!cuda_failed(k, e, "cuda: a download"))
+        copy_rows(to, to_pitch, here, bytes, bytes, rows);
+    stage_reset(k);
+}
