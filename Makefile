@@ -174,8 +174,9 @@ $(UNIT_$(1)): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,$(1)) $(if $(f
 	@$$(CC) $$(SAN) -fopenmp -rdynamic -o $$@ $$< $$(LINK_$(1)) $(if $(filter streamdiffusion,$(1)),$(call LIB,schema)) $$(CHECK_LIBS) -lpthread
 endef
 $(foreach l,schema host streamdiffusion kernels,$(eval $(call unit_rule,$(l))))
+TESTS_AT ?= $(abspath .)# where tests find their data
 $(BUILD)/obj/tests/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_HOST) $(PKGS_PLUGIN) check) -I$(BUILD)/gen -I. -Iplugin \
-	-DBUILD_DIR='"$(abspath $(BUILD))"' -DSOURCE_DIR='"$(abspath .)"' -Wno-overlength-strings
+	-DBUILD_DIR='"$(abspath $(BUILD))"' -DSOURCE_DIR='"$(TESTS_AT)"' -Wno-overlength-strings
 
 # Files of the CUDA backend that need no GPU, with stand-ins for its runtime and fakes of NVIDIA's libraries.
 CUDA_PLAIN := $(call obj,$(addprefix kernels/cuda/,plan.c plan_table.c library.c cudnn.c cublaslt.c))
@@ -209,6 +210,8 @@ $(TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,streamdiffusion) $
 	@$(CC) $(SAN) -fopenmp -o $@ $< $(LINK_streamdiffusion) $(LINK_EXTRA)
 $(BUILD)/tests/tools/hub_server: LINK_EXTRA = $(call pkg,--libs,glib-2.0)
 
+include tests/cudasim/rules.mk tests/gpu/rules.mk
+
 E2E := $(sort $(filter-out tests/e2e/lib.sh,$(wildcard tests/e2e/*.sh)))
 JOBS ?= $(shell nproc)
 
@@ -216,6 +219,7 @@ test: $(BUILD)/deps.ok ## set up, build, and run every test
 	@$(MAKE) --no-print-directory -j$(JOBS) all $(UNITS) $(REPLAYS) $(TOOLS)
 	@BUILD=$(abspath $(BUILD)) tests/run.sh $(JOBS) $(abspath $(UNITS)) \
 	  $(addsuffix .sh,$(abspath $(REPLAYS))) $(abspath $(E2E))
+	@$(if $(NVCC),$(if $(SAN),true,$(MAKE) --no-print-directory test-cudasim check-sass))
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 # intercept_tls_get_addr: GCC 12's LeakSanitizer guesses where thread-local data of loaded libraries
