@@ -296,6 +296,11 @@ struct k_ops {
     /* y = x + s (p - x), p = past within -limit..limit, and y = x where past is NaN;
      * coef K_F32 [1, 1, 1, 2] is s, limit; y may be x */
     void (*ease)(k_ctx *k, k_tensor y, k_tensor x, k_tensor past, k_tensor coef);
+    /* y = 1 where all elements of an image are finite, else 0;  y K_F32 [n, 1, 1, 1] */
+    void (*finite)(k_ctx *k, k_tensor y, k_tensor x);
+    /* affine where all numbers of `when` are other than 0; else y stays as it is, and x may hold
+     * anything;  when K_F32 [1, 1, 1, any] */
+    void (*affine_if)(k_ctx *k, k_tensor y, k_tensor x, k_tensor when, const k_affine *o);
 
     /* ---- noise ---- */
     /* y = N(0, 1), a pure function of (seed, stream, element index): Philox 4x32-10 (Salmon et

@@ -221,6 +221,8 @@ void cpu_warp(k_ctx *k, k_tensor y, k_tensor x, k_tensor coef, int mirror);
 void cpu_blur(k_ctx *k, k_tensor y, k_tensor x, float sigma, int down);
 void cpu_cosine(k_ctx *k, k_tensor y, k_tensor a, k_tensor b, float middle);
 void cpu_ease(k_ctx *k, k_tensor y, k_tensor x, k_tensor past, k_tensor coef);
+void cpu_finite(k_ctx *k, k_tensor y, k_tensor x);
+void cpu_affine_if(k_ctx *k, k_tensor y, k_tensor x, k_tensor when, const k_affine *o);
 void cpu_noise(k_ctx *k, k_tensor y, uint64_t seed, uint32_t stream);
 void cpu_image_in(k_ctx *k, k_tensor y, const k_image *src, float scale, float bias);
 void cpu_mask_in(k_ctx *k, k_tensor y, const k_image *src);

@@ -170,11 +170,21 @@ typedef struct cuda_form {
     int depth; /* elements from one row to the next: taps * in padded to 8 (filters) */
 } cuda_form;
 
+/* Which candidate runs a shape with this weight (gemm.cu): added to under the device's lock, read
+ * without it, never taken away. */
+enum { CUDA_PICKS = 16 };
+typedef struct cuda_pick {
+    uint64_t shape; /* hashed */
+    int candidate;
+} cuda_pick;
+
 struct k_weight {
     k_weight_desc desc;
     struct cuda_change *change; /* owned; NULL: as in the file */
     cuda_form forms[CUDA_KINDS][CUDA_TYPES];
     size_t promised; /* its share of the device's promised bytes */
+    cuda_pick picks[CUDA_PICKS];
+    int pick_count;
     k_weight *next;
 };
 
@@ -241,6 +251,8 @@ void cuda_warp(k_ctx *k, k_tensor y, k_tensor x, k_tensor coef, int mirror);
 void cuda_blur(k_ctx *k, k_tensor y, k_tensor x, float sigma, int down);
 void cuda_cosine(k_ctx *k, k_tensor y, k_tensor a, k_tensor b, float middle);
 void cuda_ease(k_ctx *k, k_tensor y, k_tensor x, k_tensor past, k_tensor coef);
+void cuda_finite(k_ctx *k, k_tensor y, k_tensor x);
+void cuda_affine_if(k_ctx *k, k_tensor y, k_tensor x, k_tensor when, const k_affine *o);
 void cuda_noise(k_ctx *k, k_tensor y, uint64_t seed, uint32_t stream);
 void cuda_image_in(k_ctx *k, k_tensor y, const k_image *src, float scale, float bias);
 void cuda_mask_in(k_ctx *k, k_tensor y, const k_image *src);

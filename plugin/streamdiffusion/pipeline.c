@@ -183,7 +183,8 @@ int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_err
     if (!spared)
         make(p);
     k_stamp(k, STAMP_END);
-    effects_finish(p->effects, out);
+    if (effects_finish(p->effects, out))
+        p->stream.filled = 0; /* the next frame begins a stream */
     if (!spared && !k->status)
         note_times(p);
     p->ms[STAGE_FRAME] = pipeline_now_ms() - t0;
@@ -356,8 +357,30 @@ int pipeline_latency(const pipeline *p)
     return stream_latency(&p->stream.plan);
 }
 
+/* What can be done about frames that were lost. */
+static const char *notice_lost(const pipeline *p, unsigned lost)
+{
+    int other = p->tiny ? p->m->vae != NULL : p->m->taesd != NULL;
+    if (lost & EFFECTS_LOST_LATENT) /* the large autoencoder may have made it so, too */
+        return p->tiny || !other
+                   ? "A frame was left out because its latent had values that are not finite; "
+                     "lower guidance_scale or the strength of a LoRA."
+                   : "A frame was left out because its latent had values that are not finite; "
+                     "lower guidance_scale or the strength of a LoRA, or switch use_taesd on.";
+    if (!other)
+        return "A frame was left out because the autoencoder made values of it that are not "
+               "finite; give another one with vae_path or taesd_path.";
+    return p->tiny ? "A frame was left out because TAESD made values of it that are not finite; "
+                     "switch use_taesd off."
+                   : "A frame was left out because the autoencoder made values of it that are not "
+                     "finite; switch use_taesd on.";
+}
+
 const char *pipeline_notice(const pipeline *p)
 {
+    unsigned lost = effects_lost(p->effects);
+    if (lost)
+        return notice_lost(p, lost);
     const char *text = conditioning_notice(p->text);
     return text[0] ? text : p->notice;
 }

@@ -149,9 +149,7 @@ def main():
         say(f"our frame and PyTorch's: {compare(frame, args.compare):.1f} dB")
     run = frame
     if args.mode not in ("eager", "graph"):
-        frame.compile("reduce-overhead" if args.device != "cpu" else None)
-        if args.mode == "max-autotune":
-            frame.compile("max-autotune")
+        frame.compile(args.mode if args.device != "cpu" else None)
     elif args.mode == "graph":
         run = captured(frame)
     for _ in range(3):

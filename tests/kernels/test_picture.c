@@ -108,6 +108,73 @@ START_TEST(test_not_a_number)
 }
 END_TEST
 
+/* ---- finite? ---- */
+
+/* One element of one image is not: the first, one within, the last. */
+static void finites(bed *b)
+{
+    static const int shape[][4] = {{1, 1, 1, 1}, {3, 7, 9, 3}, {2, 131, 255, 3}};
+    static const float odd[] = {NAN, -NAN, INFINITY, -INFINITY, 3.4e38f, -1e-45f};
+    for (size_t s = 0; s < sizeof shape / sizeof *shape; s++) {
+        const int *d = shape[s];
+        k_tensor all = bed_tensor(b, d[0], 1, 1, 2, 0), y = k_slice(all, 1, 1);
+        x = bed_tensor(b, d[0], d[1], d[2], d[3], 0);
+        int64_t image = (int64_t)d[1] * d[2] * d[3];
+        const int64_t at[] = {0, image / 2, image - 1};
+        for (int i = 0; i < 18; i++) {
+            float *one = (float *)x.data + (d[0] - 1) * image + at[i % 3], was = *one;
+            *one = odd[i / 3];
+            for (int n = 0; n < d[0]; n++)
+                *bed_at(all, n) = 5;
+            BED_RUN(b, finite, y, x);
+            for (int n = 0; n < d[0]; n++) {
+                ck_assert_float_eq(*bed_at(y, n), n < d[0] - 1 || i >= 12);
+                ck_assert_float_eq(*bed_at(all, n), 5);
+            }
+            *one = was;
+        }
+        k_drop(b->k, &all);
+        k_drop(b->k, &x);
+    }
+}
+
+START_TEST(test_finite)
+{
+    bed_each(finites);
+}
+END_TEST
+
+static void conditions(bed *b)
+{
+    const k_affine how = {0.5f, 0.25f, 0, 1};
+    k_tensor y = bed_tensor(b, 2, 5, 7, 3, 0), was = bed_tensor(b, 2, 5, 7, 3, 0);
+    k_tensor when = bed_tensor(b, 1, 1, 1, 3, 0);
+    size_t bytes = 4 * 2 * 5 * 7 * 3;
+    x = bed_tensor(b, 2, 5, 7, 3, 0);
+    *bed_at(x, 3) = NAN;
+    memcpy(was.data, y.data, bytes);
+    for (int i = 0; i < 3; i++) {
+        for (int j = 0; j < 3; j++)
+            bed_at(when, 0)[j] = i == j ? -0.0f : 2;
+        BED_RUN(b, affine_if, y, x, when, &how);
+        ck_assert_mem_eq(y.data, was.data, bytes);
+    }
+    for (int j = 0; j < 3; j++)
+        bed_at(when, 0)[j] = 1;
+    BED_RUN(b, affine_if, y, x, when, &how);
+    BED_RUN(b, affine, was, x, &how);
+    ck_assert_mem_eq(y.data, was.data, bytes);
+    k_tensor *all[] = {&y, &was, &when, &x};
+    for (int i = 0; i < 4; i++)
+        k_drop(b->k, all[i]);
+}
+
+START_TEST(test_conditions)
+{
+    bed_each(conditions);
+}
+END_TEST
+
 /* ---- warp ---- */
 
 static double place(double at, int n)
@@ -348,6 +415,8 @@ START_TEST(test_refusals)
     REFUSED("documented length", warp, y, other, k_slice(row, 0, 3), 0);
     REFUSED("sigma", blur, y, y, 21.0f, 0);
     REFUSED("y must be", cosine, y, y, y, 0.5f);
+    REFUSED("y must be", finite, y, y);
+    REFUSED("shapes differ", affine_if, y, other, k_slice(row, 0, 1), &(k_affine){1, 0, 0, 1});
     REFUSED("must be f32", affine, y, none, &(k_affine){1, 0, 0, 1});
 #undef REFUSED
     bed_drop(&b, &y);
@@ -357,5 +426,5 @@ START_TEST(test_refusals)
 }
 END_TEST
 
-BED_MAIN("picture", test_elementwise, test_not_a_number, test_warp, test_blur, test_cosine,
-         test_threads_change_nothing, test_golden, test_refusals)
+BED_MAIN("picture", test_elementwise, test_not_a_number, test_finite, test_conditions, test_warp,
+         test_blur, test_cosine, test_threads_change_nothing, test_golden, test_refusals)
