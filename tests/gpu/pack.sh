@@ -9,6 +9,6 @@ rm -f "$folder/pack/lib/"*.a "$folder/pack/lib/loaded"
 strip "$folder/pack/bin/"* "$folder/pack/lib/"*
 python3 -m pip download -q --no-deps --only-binary=:all: -d "$folder/pack/wheels" \
     diffusers==0.42.1 importlib_metadata 2>"$folder/pip.log" || echo "no wheels: peer.py will need diffusers there"
-tar -C "$folder/pack" -c . | xz -T0 -9 --memlimit-compress=1500MiB >"$archive"
+tar -C "$folder/pack" -c . | xz -T0 -6 >"$archive"
 rm -rf "$folder/pack"
 ls -l "$archive"
