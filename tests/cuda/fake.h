@@ -13,6 +13,7 @@ typedef struct fake {
     int found;      /* candidates of the heuristics */
     int behavior;   /* note of each engine, cuDNN; -1: none */
     int numerics;   /* the same of numerics */
+    int unmade;     /* execution plans that cannot be made: the first so many */
     int unfinished; /* execution plans that cannot be finalized: the first so many */
     size_t workspace;
     int runs_fail;

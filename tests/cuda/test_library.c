@@ -270,6 +270,10 @@ START_TEST(engines_that_compile_or_waver_are_left_out)
     dnn->unfinished = 1;
     ck_assert_int_eq(cuda_library_run(&d.k, 1, &p, &form), 0);
     ck_assert_int_ne(cuda_library_run(&d.k, 2, &p, &form), 0); /* two of three are left */
+    p.act = K_RELU, p.pad = 0;
+    dnn->unmade = 1;
+    ck_assert_int_eq(cuda_library_run(&d.k, 1, &p, &form), 0);
+    ck_assert_int_ne(cuda_library_run(&d.k, 2, &p, &form), 0);
     desk_close(&d);
 }
 END_TEST
