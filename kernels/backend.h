@@ -36,6 +36,8 @@ typedef struct k_backend {
 
     /* 64-byte aligned; NULL when there is none. */
     void *(*alloc)(k_device *device, size_t bytes, int zeroed);
+    /* Ops that were called so far are done: their tensors may be freed. */
+    void (*settle)(k_ctx *k);
     void (*free)(k_device *device, void *data, size_t bytes);
     /* rows of `bytes` bytes, `to_pitch` and `from_pitch` bytes apart */
     void (*put)(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,

@@ -270,8 +270,10 @@ k_tensor k_keep(k_ctx *k, int dtype, int n, int h, int w, int c)
 
 void k_drop(k_ctx *k, k_tensor *t)
 {
-    if (t->data)
+    if (t->data) {
+        k->device->backend->settle(k);
         k->device->backend->free(k->device, t->data, kept_bytes(*t));
+    }
     *t = (k_tensor){0};
 }
 

@@ -46,6 +46,7 @@ const k_backend cuda_backend = {
     .stamp_ms = cuda_stamp_ms,
     .alloc = cuda_alloc,
     .free = cuda_free,
+    .settle = cuda_wait,
     .put = cuda_put,
     .get = cuda_get,
     .weight_new = cuda_weight_new,

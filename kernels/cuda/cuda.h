@@ -42,6 +42,7 @@ typedef struct cuda_device {
     k_weight *weights;            /* all of them, by their `next` */
     struct cuda_loader *loader;   /* owned: brings weights here; gone with the last (prepare.cu) */
     uint64_t contexts;            /* a bit for each open context */
+    k_ctx *context[64];           /* borrowed: they, by their bits */
     struct cuda_plans *plans;     /* owned: which candidate runs which shape (plan.c) */
     struct cuda_library *library; /* owned: cuDNN and cuBLASLt, where they are (library.c) */
 } cuda_device;
@@ -75,6 +76,9 @@ void cuda_plan_end(k_ctx *k);
 
 uint64_t cuda_bit(const k_ctx *k);        /* this context in masks of users */
 cudaStream_t cuda_stream(const k_ctx *k); /* for work outside of the tape, while planning */
+
+/* What was written down by any context of the device is done. None of them may run meanwhile. */
+void cuda_settle(cuda_device *d);
 
 /* Write a launch on the tape: a kernel that takes one struct by value. Its bytes are copied, and
  * must be the same each time for the graph to be found: see zeroed() of launch.cuh. .cu files call

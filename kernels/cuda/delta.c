@@ -81,8 +81,7 @@ static int is_made(const k_weight *w)
 /* Every filter anew, where it is. */
 static cudaError_t fill_again(cuda_device *d, const k_weight *w, unsigned parts)
 {
-    /* No context runs, but what it has written last may be under way. */
-    cudaError_t e = cudaDeviceSynchronize();
+    cudaError_t e = cudaSuccess;
     for (int kind = CUDA_FILTER; kind <= CUDA_FILTER_PAIR; kind++)
         for (int type = 0; type < CUDA_TYPES && !e; type++)
             if (w->forms[kind][type].data)
@@ -129,6 +128,7 @@ int cuda_weight_delta(k_device *device, k_weight *w, const k_delta *list, int co
     struct cuda_change *next = count ? change_new(s, list, count) : NULL;
     cudaError_t e = cudaSuccess;
     int failed = count && !next;
+    cuda_settle(d); /* ops before this call see the weight as it was */
     cuda_enter(d);
     pthread_mutex_lock(&d->lock);
     if (!failed && (next || w->change))

@@ -349,15 +349,22 @@ static const char *name_of(int candidate)
     return name;
 }
 
+/* Libraries copy slices first, so their times are their own. */
+static const char *is_slice(k_tensor t)
+{
+    return t.dtype && t.ld > t.c ? " slice" : "";
+}
+
 static int choose(k_ctx *k, const product *g)
 {
     const cuda_product *p = g->p;
     char key[160];
-    snprintf(key, sizeof key, "%s %s %dx%dx%dx%d+%d %dx%d s%d%s%s -> %s %d%s%s act %d", p->op,
-             g->type == CUDA_F16 ? "f16" : "bf16", p->x.n, p->x.h, p->x.w, p->x.c, g->a.c2, p->side,
-             p->side, p->stride, p->up ? " up" : "", p->pad || p->side == 1 ? "" : " end",
-             p->y.dtype == K_F32 ? "f32" : "half", g->a.out, p->row.dtype ? " row" : "",
-             p->residual.dtype ? " residual" : "", p->act);
+    snprintf(key, sizeof key, "%s %s %dx%dx%dx%d+%d%s %dx%d s%d%s%s -> %s%s %d%s%s%s act %d", p->op,
+             g->type == CUDA_F16 ? "f16" : "bf16", p->x.n, p->x.h, p->x.w, p->x.c, g->a.c2,
+             is_slice(p->x), p->side, p->side, p->stride, p->up ? " up" : "",
+             p->pad || p->side == 1 ? "" : " end", p->y.dtype == K_F32 ? "f32" : "half",
+             is_slice(p->y), g->a.out, p->row.dtype ? " row" : "",
+             p->residual.dtype ? " residual" : "", is_slice(p->residual), p->act);
     trial t = {.g = g};
     cuda_choice c = {.key = key,
                      .candidates = OWN + cuda_library_candidates(cuda_of(k)),
@@ -383,7 +390,8 @@ static uint64_t shape_of(const product *g)
         (uint32_t)a->c1 << 16 ^ (uint32_t)a->c2,
         (uint32_t)(a->y_type | a->row_type << 4 | a->residual_type << 8 | a->act << 12 |
                    a->stride << 16 | a->pad << 20 | a->up << 24 | g->type << 28),
-        (uint32_t)a->wide,
+        (uint32_t)(a->wide | (a->ld1 > a->c1) << 1 | (a->y_ld > g->p->y.c) << 2 |
+                   (a->residual_ld > g->p->residual.c) << 3),
     };
     uint64_t h = 1469598103934665603ull;
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)

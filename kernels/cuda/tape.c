@@ -285,6 +285,17 @@ cuda_counts cuda_counted(const k_ctx *k)
     return cuda_ctx_of(k)->counts;
 }
 
+void cuda_settle(cuda_device *d)
+{
+    k_ctx *list[64];
+    pthread_mutex_lock(&d->lock);
+    memcpy(list, d->context, sizeof list);
+    pthread_mutex_unlock(&d->lock);
+    for (int i = 0; i < 64; i++)
+        if (list[i])
+            cuda_wait(list[i]);
+}
+
 /* ---- scratch -------------------------------------------------------------------------------- */
 
 void *cuda_scratch(k_ctx *k, const char *op, size_t bytes)
@@ -362,6 +373,8 @@ int cuda_open(k_ctx *k)
     pthread_mutex_lock(&d->lock);
     c->bit = ~d->contexts & (d->contexts + 1); /* the lowest free bit; 0 when all are taken */
     d->contexts |= c->bit;
+    if (c->bit)
+        d->context[__builtin_ctzll(c->bit)] = k;
     pthread_mutex_unlock(&d->lock);
     cuda_enter(d);
     void *stamps = NULL, *there = NULL;
@@ -406,6 +419,8 @@ void cuda_close(k_ctx *k)
         cudaStreamDestroy(c->stream);
     pthread_mutex_lock(&d->lock);
     d->contexts &= ~c->bit;
+    if (c->bit)
+        d->context[__builtin_ctzll(c->bit)] = NULL;
     pthread_mutex_unlock(&d->lock);
     free(c->tape.data);
     free(c);
