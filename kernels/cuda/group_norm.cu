@@ -180,15 +180,18 @@ template <class T> DEVICE piece<T> piece_at(const group_args &a, const group_pla
     return load_piece((const T *)a.x + (g.first + p) * a.x_ld + g.channel);
 }
 
-enum {
-    AHEAD = 4,
-    KEEP = 8,
-    SMALL_THREADS = 640
-}; /* pieces at a time; pieces that a thread keeps */
+enum { GROUP_THREADS = 512, SMALL_THREADS = 640 }; /* at most */
+enum { AHEAD = 4 };                                /* pieces that a thread loads at a time */
+
+/* Pieces that a thread keeps, of elements of `size` bytes. */
+static __host__ __device__ constexpr int keep_of(size_t size)
+{
+    return size == 4 ? 4 : 8;
+}
 
 /* Grid: runs, sets, images. */
 template <class T>
-__global__ void __launch_bounds__(512) group_sums(const __grid_constant__ group_args a)
+__global__ void __launch_bounds__(GROUP_THREADS, 1) group_sums(const __grid_constant__ group_args a)
 {
     const group_place g = place_of(a);
     group_sum sum = {};
@@ -243,7 +246,8 @@ DEVICE void join_runs(const group_args &a, const group_place &g, float2 *stats)
 
 /* Grid: runs (of their own), sets, images. */
 template <class T>
-__global__ void __launch_bounds__(512) group_apply(const __grid_constant__ group_args a)
+__global__ void __launch_bounds__(GROUP_THREADS, 1)
+    group_apply(const __grid_constant__ group_args a)
 {
     float2 *const stats = &shared<float2>();
     const group_place g = place_of(a);
@@ -272,22 +276,23 @@ __global__ void __launch_bounds__(512) group_apply(const __grid_constant__ group
 template <class T>
 __global__ void __launch_bounds__(SMALL_THREADS) group_small(const __grid_constant__ group_args a)
 {
+    const int keep = keep_of(sizeof(T));
     float *const sm = &shared<float>();
     const group_place g = place_of(a);
     float2 *const stats = (float2 *)(sm + join_floats(g.columns, a.rows));
     group_factors f;
-    piece<T> in[KEEP];
+    piece<T> in[keep];
     grid_wait();
     grid_release();
     group_sum sum = {};
     if (g.row < a.rows) {
 #pragma unroll
-        for (int i = 0; i < KEEP; i++)
+        for (int i = 0; i < keep; i++)
             if (g.row + i * a.rows < a.pixels)
                 in[i] = piece_at<T>(a, g, g.row + i * a.rows);
         widen(sum.shift, piece_at<T>(a, g, 0));
 #pragma unroll
-        for (int i = 0; i < KEEP; i++)
+        for (int i = 0; i < keep; i++)
             if (g.row + i * a.rows < a.pixels) {
                 float v[8];
                 widen(v, in[i]);
@@ -301,7 +306,7 @@ __global__ void __launch_bounds__(SMALL_THREADS) group_small(const __grid_consta
     load_factors(a, g, f);
     take_stats(a, g, f, stats);
 #pragma unroll
-    for (int i = 0; i < KEEP; i++)
+    for (int i = 0; i < keep; i++)
         if (g.row + i * a.rows < a.pixels)
             normalise(a, g, f, in[i], g.row + i * a.rows);
 }
@@ -333,7 +338,8 @@ static group_way way_of(k_tensor y, k_tensor x, int groups)
     w.set = set_of(groups, size, 8, 1);
     columns = w.set * size / 8;
     if (columns <= SMALL_THREADS / 2) {
-        const int least = (int)blocks_of(pixels, KEEP), good = SMALL_THREADS / 2 / columns;
+        const int least = (int)blocks_of(pixels, keep_of(x.dtype == K_F32 ? 4 : 2)),
+                  good = SMALL_THREADS / 2 / columns;
         w.rows = pixels < good ? pixels : least > good ? least : good;
         w.small = (int64_t)w.rows * columns <= SMALL_THREADS;
         if (w.small)
@@ -341,12 +347,12 @@ static group_way way_of(k_tensor y, k_tensor x, int groups)
     }
     w.set = set_of(groups, size, 16, 64);
     columns = w.set * size / 8;
-    if (!w.set || columns > 512) {
+    if (!w.set || columns > GROUP_THREADS) {
         w.set = set_of(groups, size, 8, 1);
         columns = w.set * size / 8;
     }
     w.rows = columns > 256 ? 1 : 256 / columns;
-    if (columns > 512)
+    if (columns > GROUP_THREADS)
         w.set = 0;
     return w;
 }
