@@ -75,12 +75,12 @@ gemm_kernel gemm_few(int type, int rows)
 static __global__ void __launch_bounds__(THREADS) sum_parts(const __grid_constant__ gemm_args a)
 {
     int fours = (a.out + 3) / 4;
-    int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x, each = (int64_t)a.rows * fours;
+    int i = blockIdx.x * THREADS + threadIdx.x, each = a.rows * fours; /* few: see way_of */
     grid_wait();
     grid_release();
     if (i >= each)
         return;
-    int m = (int)(i / fours), n = (int)(i % fours) * 4;
+    int m = i / fours, n = i % fours * 4;
     float4 sum = make_float4(0, 0, 0, 0);
     if (asks_residual(a))
         sum = add_residual(a, m, n, sum);
