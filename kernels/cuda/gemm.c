@@ -66,7 +66,7 @@ static int in_fours(const product *g)
     for (int i = 0; i < 3; i++)
         if (!aligned(list[i], (geglu ? 2 : 4) * size_of(list[i].dtype)))
             return 0;
-    return g->p->w->desc.out % 4 == 0;
+    return g->p->w->desc.out % 4 == 0 && !(geglu && g->p->residual.dtype);
 }
 
 static product product_of(const cuda_product *p, const cuda_form *form, int type)

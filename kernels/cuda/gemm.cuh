@@ -187,20 +187,47 @@ template <class C> DEVICE void multiply(float (&sum)[C::MI][C::NI][4], const ope
                 typename C::T());
 }
 
-/* 16 rows of each warp at a time through shared memory: a row of a warp is whole lines of y. */
+/* 16 rows of a warp, in shared memory, to y or to partial sums. */
+template <class C>
+DEVICE void leave_rows(const gemm_args &a, float *mine, float *partial, int m0, int n0)
+{
+    constexpr int each = C::NI % 4 ? 2 : 4, fours = C::NI * 2, all = 16 * fours;
+    int lane = threadIdx.x % 32, across = (a.out + 3) / 4 * 4;
+    if (partial || asks_residual(a))
+#pragma unroll 1
+        for (int j = lane; j < all; j += 32 * each)
+#pragma unroll
+            for (int e = 0; e < each; e++) { /* so many loads are under way */
+                int r = (j + 32 * e) / fours, c = (j + 32 * e) % fours * 4, m = m0 + r, n = n0 + c;
+                float4 *v = (float4 *)(mine + r * C::pitch + c);
+                if (m < a.rows && n < a.out && partial)
+                    *(float4 *)(partial + (int64_t)m * across + n) = *v;
+                else if (m < a.rows && n < a.out)
+                    *v = add_residual(a, m, n, *v);
+            }
+    if (!partial)
+#pragma unroll 1
+        for (int j = lane; j < all; j += 32) {
+            int r = j / fours, c = j % fours * 4;
+            if (m0 + r < a.rows && n0 + c < a.out)
+                finish(a, m0 + r, n0 + c, *(const float4 *)(mine + r * C::pitch + c));
+        }
+}
+
+/* Sums leave 16 rows of each warp at a time through shared memory: a row of a warp is whole lines
+ * of y. */
 template <class C>
 DEVICE void leave(const gemm_args &a, float (&sum)[C::MI][C::NI][4], int m0, int n0)
 {
-    constexpr int each = C::NI % 4 ? 2 : 4, fours = C::NI * 2;
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    int across = (a.out + 3) / 4 * 4;
     float *mine = &shared<float>() + warp * 16 * C::pitch;
-    float *partial = a.partial ? a.partial + (int64_t)blockIdx.y * a.rows * across : NULL;
+    float *to = mine + lane / 4 * C::pitch + lane % 4 * 2, *partial = a.partial;
+    if (partial)
+        partial += (int64_t)blockIdx.y * a.rows * ((a.out + 3) / 4 * 4);
     m0 += warp % C::WM * C::MI * 16;
     n0 += warp / C::WM * C::NI * 8;
 #pragma unroll 1
     for (int i = 0; i < C::MI; i++, m0 += 16) {
-        float *to = mine + lane / 4 * C::pitch + lane % 4 * 2;
 #pragma unroll
         for (int j = 0; j < C::NI; j++) {
             *(float2 *)(to + j * 8) = make_float2(sum[0][j][0], sum[0][j][1]);
@@ -212,29 +239,7 @@ DEVICE void leave(const gemm_args &a, float (&sum)[C::MI][C::NI][4], int m0, int
                     sum[k - 1][j][e] = sum[k][j][e];
         }
         __syncwarp();
-#pragma unroll 1
-        for (int j = lane; j < 16 * fours; j += 32 * each) {
-            float4 last[each];
-#pragma unroll
-            for (int e = 0; e < each; e++) {
-                int m = m0 + (j + 32 * e) / fours, n = n0 + (j + 32 * e) % fours * 4;
-                last[e] = make_float4(0, 0, 0, 0);
-                if (!partial && m < a.rows && n < a.out)
-                    last[e] = ask_residual(a, m, n);
-            }
-#pragma unroll
-            for (int e = 0; e < each; e++) {
-                int r = (j + 32 * e) / fours, c = (j + 32 * e) % fours * 4;
-                int m = m0 + r, n = n0 + c;
-                float4 v = *(const float4 *)(mine + r * C::pitch + c);
-                if (m >= a.rows || n >= a.out)
-                    continue;
-                if (partial)
-                    *(float4 *)(partial + (int64_t)m * across + n) = v;
-                else
-                    finish(a, m, n, v, last[e]);
-            }
-        }
+        leave_rows<C>(a, mine, partial, m0, n0);
         __syncwarp();
     }
 }
@@ -275,7 +280,8 @@ __global__ void __launch_bounds__(C::threads) product(const __grid_constant__ ge
                 __syncthreads();
                 now = now + C::bytes == end ? room : now + C::bytes;
             }
-            read(o[(kk + 1) % 2], now, wm, wn, (kk + 1) % (C::BK / 16));
+            if (kk < C::BK / 16 - 1 || step + 1 < steps)
+                read(o[(kk + 1) % 2], now, wm, wn, (kk + 1) % (C::BK / 16));
             if (kk == 0) {
                 if (step + a.stages - 1 < steps) {
                     bring_a(a, f, next);

@@ -115,6 +115,7 @@ DEVICE void store_two(void *p, int dtype, int64_t i, float a, float b)
         *(uint32_t *)((uint16_t *)p + i) = pack_as(a, b, dtype);
 }
 
+/* A column by itself; gate: the next one, of K_GEGLU. */
 DEVICE void finish_one(const gemm_args &a, int m, int n, float v, float gate)
 {
     int at = a.act == K_GEGLU ? n / 2 : n;
@@ -129,23 +130,34 @@ DEVICE void finish_one(const gemm_args &a, int m, int n, float v, float gate)
     store_as(a.y, a.y_type, (int64_t)m * a.y_ld + at, activated(v, a.act));
 }
 
-/* What is added to these columns last, asked for early. */
-DEVICE float4 ask_residual(const gemm_args &a, int m, int n)
+/* Columns from n on, one by one. */
+DEVICE void finish_each(const gemm_args &a, int m, int n, float4 v)
 {
-    if (!a.residual_type || !a.wide || a.act == K_GEGLU)
-        return make_float4(0, 0, 0, 0);
-    return load_four(a.residual, a.residual_type, (int64_t)m * a.residual_ld + n);
+    int step = a.act == K_GEGLU ? 2 : 1;
+#pragma unroll 1
+    for (int end = min(n + 4, a.out); n < end; n += step) {
+        finish_one(a, m, n, v.x, v.y);
+        v = step == 2 ? make_float4(v.z, v.w, 0, 0) : make_float4(v.y, v.z, v.w, 0);
+    }
 }
 
-DEVICE void finish(const gemm_args &a, int m, int n, float4 v, float4 residual)
+/* The residual of these columns, where finish leaves it to its caller: so that it can be asked for
+ * early. */
+DEVICE float4 add_residual(const gemm_args &a, int m, int n, float4 v)
 {
-    if (!a.wide || (a.act == K_GEGLU && a.residual_type)) {
-        float list[4] = {v.x, v.y, v.z, v.w};
-        int step = a.act == K_GEGLU ? 2 : 1;
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            if (i % step == 0 && n + i < a.out)
-                finish_one(a, m, n + i, list[i], list[i | 1]);
+    float4 r = load_four(a.residual, a.residual_type, (int64_t)m * a.residual_ld + n);
+    return make_float4(v.x + r.x, v.y + r.y, v.z + r.z, v.w + r.w);
+}
+
+DEVICE bool asks_residual(const gemm_args &a)
+{
+    return a.residual_type && a.wide;
+}
+
+DEVICE void finish(const gemm_args &a, int m, int n, float4 v)
+{
+    if (!a.wide) {
+        finish_each(a, m, n, v);
         return;
     }
     if (a.bias) {
@@ -161,10 +173,10 @@ DEVICE void finish(const gemm_args &a, int m, int n, float4 v, float4 residual)
                   v.z * activated(v.w, K_GELU));
         return;
     }
-    v.x = activated(v.x + residual.x, a.act);
-    v.y = activated(v.y + residual.y, a.act);
-    v.z = activated(v.z + residual.z, a.act);
-    v.w = activated(v.w + residual.w, a.act);
+    v.x = activated(v.x, a.act);
+    v.y = activated(v.y, a.act);
+    v.z = activated(v.z, a.act);
+    v.w = activated(v.w, a.act);
     store_four(a.y, a.y_type, (int64_t)m * a.y_ld + n, v);
 }
 

@@ -57,9 +57,10 @@ static __global__ void __launch_bounds__(THREADS) few(const __grid_constant__ ge
             if (lane == m)
                 mine[j] = sum[m][j];
         }
-    if (lane < ROWS && lane < a.rows && n0 < a.out)
-        finish(a, lane, n0, make_float4(mine[0], mine[1], mine[2], mine[3]),
-               ask_residual(a, lane, n0));
+    if (lane < ROWS && lane < a.rows && n0 < a.out) {
+        float4 v = make_float4(mine[0], mine[1], mine[2], mine[3]);
+        finish(a, lane, n0, asks_residual(a) ? add_residual(a, lane, n0, v) : v);
+    }
 }
 
 gemm_kernel gemm_few(int type, int rows)
@@ -74,20 +75,22 @@ gemm_kernel gemm_few(int type, int rows)
 static __global__ void __launch_bounds__(THREADS) sum_parts(const __grid_constant__ gemm_args a)
 {
     int fours = (a.out + 3) / 4;
-    int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x, each = (int64_t)a.rows * fours;
+    int i = blockIdx.x * THREADS + threadIdx.x, each = a.rows * fours; /* few: see way_of */
     grid_wait();
     grid_release();
     if (i >= each)
         return;
-    int m = (int)(i / fours), n = (int)(i % fours) * 4;
-    float4 residual = ask_residual(a, m, n), sum = make_float4(0, 0, 0, 0);
+    int m = i / fours, n = i % fours * 4;
+    float4 sum = make_float4(0, 0, 0, 0);
+    if (asks_residual(a))
+        sum = add_residual(a, m, n, sum);
     const float4 *from = (const float4 *)a.partial + i;
 #pragma unroll 4
     for (int s = 0; s < a.stages; s++, from += each) {
         float4 v = *from;
         sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
     }
-    finish(a, m, n, sum, residual);
+    finish(a, m, n, sum);
 }
 
 gemm_kernel gemm_sum(void)
