@@ -20,8 +20,10 @@ wanted golden && { part golden 90 "$bin/test_golden" || show golden; }
 wanted frames && { part frames 120 "$bin/test_frames" || show frames; show frames 8; }
 
 # Each candidate of the matrix product, on another part of the cases.
-wanted candidates &&
-    { part candidates 120 tests/cudasim/candidates.sh "$bin" "${CANDIDATES:-24}" || show candidates; }
+for t in linear conv; do
+    wanted candidates || break
+    BED_CANDIDATES=${CANDIDATES:-0:1:119:6} part $t-candidates 60 "$bin/test_$t" || show $t-candidates
+done
 
 # The sanitizer is slow, and does not run everywhere.
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1)

@@ -7,8 +7,10 @@
  * of it: BED_RUN puts all mirrors there, runs the op, and gets them back. A test that makes values
  * of its own calls bed_push before it computes with them: they are then what the type holds.
  *
- * BED_DEVICE=cuda runs the tests on that device in place of the CPU's instruction sets, and
- * BED_SHARE=I/N every Nth case alone, from case I.
+ * BED_DEVICE=cuda runs the tests on that device in place of the CPU's instruction sets,
+ * BED_SHARE=I/N every Nth case alone, from case I, and BED_CANDIDATES=FIRST:STEP:LAST:N the matrix
+ * product with each of these candidates in turn (SCOPE_CUDA_TUNE), each on another Nth of the
+ * cases.
  */
 #ifndef TESTS_KERNELS_BED_H
 #define TESTS_KERNELS_BED_H
@@ -91,9 +93,9 @@ static inline void bed_each_type(bed *b, void (*body)(bed *), int types)
     }
 }
 
-/* Calls body(bed) for each kind of device and each type of activations that it has; says which
- * instruction sets it had to leave out. A GPU keeps weights in one form, whatever the memory. */
-static inline void bed_each(void (*body)(bed *), int types)
+/* Every kind of device, and every type of activations that it has. A GPU keeps weights in one form,
+ * whatever the memory. */
+static inline void bed_each_kind(void (*body)(bed *), int types)
 {
     static const char *const isas[] = {"base", "avx2", "avx512"};
     size_t kinds = bed_gpu() ? 1 : sizeof isas / sizeof *isas;
@@ -107,6 +109,25 @@ static inline void bed_each(void (*body)(bed *), int types)
             bed_each_type(&b, body, types);
             bed_close(&b);
         }
+}
+
+/* Calls body(bed) for all of them; says which instruction sets it had to leave out. */
+static inline void bed_each(void (*body)(bed *), int types)
+{
+    const char *list = getenv("BED_CANDIDATES");
+    unsigned first, step, last, every;
+    char number[16], share[32];
+    if (!list || sscanf(list, "%u:%u:%u:%u", &first, &step, &last, &every) != 4) {
+        bed_each_kind(body, types);
+        return;
+    }
+    for (unsigned n = first, i = 0; n <= last; n += step, i++) {
+        snprintf(number, sizeof number, "%u", n);
+        snprintf(share, sizeof share, "%u/%u", i, every);
+        setenv("SCOPE_CUDA_TUNE", number, 1);
+        setenv("BED_SHARE", share, 1);
+        bed_each_kind(body, types);
+    }
 }
 
 /* ---- types ------------------------------------------------------------------------------------
@@ -378,6 +399,12 @@ static inline double bed_bar(double cpu, double gpu)
     return bed_gpu() ? gpu : cpu;
 }
 
+static inline const char *bed_candidate(void)
+{
+    const char *tune = getenv("SCOPE_CUDA_TUNE");
+    return tune ? tune : "any";
+}
+
 /* Nothing beside a slice has changed. */
 static inline void bed_compare_beside(const bed *b, k_tensor y, const char *what)
 {
@@ -411,10 +438,12 @@ static inline void bed_compare(const bed *b, k_tensor y, const double *reference
             at = i;
         }
     }
-    ck_assert_msg(worst <= relative * most,
-                  "%s (%s, type %d, memory %d): element %ld is %g, not %g: off by %.2g of %.2g",
-                  what, b->kind, b->real, b->memory, (long)at,
-                  (double)bed_at(y, at / y.c)[at % y.c], reference[at], worst / most, relative);
+    ck_assert_msg(
+        worst <= relative * most,
+        "%s (%s, type %d, memory %d, candidate %s): element %ld is %g, not %g: off by %.2g of "
+        "%.2g",
+        what, b->kind, b->real, b->memory, bed_candidate(), (long)at,
+        (double)bed_at(y, at / y.c)[at % y.c], reference[at], worst / most, relative);
     bed_compare_beside(b, y, what);
 }
 

@@ -117,12 +117,13 @@ static void finites(bed *b)
     static const float odd[] = {NAN, -NAN, INFINITY, -INFINITY, 3.4e38f, -1e-45f};
     for (size_t s = 0; s < sizeof shape / sizeof *shape; s++) {
         const int *d = shape[s];
-        k_tensor all = bed_tensor(b, d[0], 1, 1, 2, 0), y = k_slice(all, 1, 1);
-        x = bed_tensor(b, d[0], d[1], d[2], d[3], 0);
+        k_tensor all = bed_floats(b, d[0], 1, 1, 2), y = k_slice(all, 1, 1);
+        x = bed_floats(b, d[0], d[1], d[2], d[3]);
         int64_t image = (int64_t)d[1] * d[2] * d[3];
         const int64_t at[] = {0, image / 2, image - 1};
         for (int i = 0; i < 18; i++) {
-            float *one = (float *)x.data + (d[0] - 1) * image + at[i % 3], was = *one;
+            int64_t element = (d[0] - 1) * image + at[i % 3];
+            float *one = bed_at(x, element / d[3]) + element % d[3], was = *one;
             *one = odd[i / 3];
             for (int n = 0; n < d[0]; n++)
                 *bed_at(all, n) = 5;
@@ -133,45 +134,49 @@ static void finites(bed *b)
             }
             *one = was;
         }
-        k_drop(b->k, &all);
-        k_drop(b->k, &x);
+        bed_drop(b, &all);
+        bed_drop(b, &x);
     }
 }
 
 START_TEST(test_finite)
 {
-    bed_each(finites);
+    bed_each(finites, BED_PICTURE);
 }
 END_TEST
 
 static void conditions(bed *b)
 {
+    enum { ROWS = 2 * 5 * 7 };
     const k_affine how = {0.5f, 0.25f, 0, 1};
-    k_tensor y = bed_tensor(b, 2, 5, 7, 3, 0), was = bed_tensor(b, 2, 5, 7, 3, 0);
-    k_tensor when = bed_tensor(b, 1, 1, 1, 3, 0);
-    size_t bytes = 4 * 2 * 5 * 7 * 3;
-    x = bed_tensor(b, 2, 5, 7, 3, 0);
-    *bed_at(x, 3) = NAN;
-    memcpy(was.data, y.data, bytes);
+    k_tensor y = bed_floats(b, 2, 5, 7, 3), other = bed_floats(b, 2, 5, 7, 3);
+    k_tensor when = bed_floats(b, 1, 1, 1, 3);
+    float was[ROWS][3];
+    x = bed_floats(b, 2, 5, 7, 3);
+    bed_at(x, 3)[0] = NAN;
+    for (int i = 0; i < ROWS; i++)
+        memcpy(was[i], bed_at(y, i), sizeof was[i]);
     for (int i = 0; i < 3; i++) {
         for (int j = 0; j < 3; j++)
             bed_at(when, 0)[j] = i == j ? -0.0f : 2;
         BED_RUN(b, affine_if, y, x, when, &how);
-        ck_assert_mem_eq(y.data, was.data, bytes);
+        for (int r = 0; r < ROWS; r++)
+            ck_assert_mem_eq(bed_at(y, r), was[r], sizeof was[r]);
     }
     for (int j = 0; j < 3; j++)
         bed_at(when, 0)[j] = 1;
     BED_RUN(b, affine_if, y, x, when, &how);
-    BED_RUN(b, affine, was, x, &how);
-    ck_assert_mem_eq(y.data, was.data, bytes);
-    k_tensor *all[] = {&y, &was, &when, &x};
+    BED_RUN(b, affine, other, x, &how);
+    for (int r = 0; r < ROWS; r++)
+        ck_assert_mem_eq(bed_at(y, r), bed_at(other, r), sizeof was[r]);
+    k_tensor *all[] = {&y, &other, &when, &x};
     for (int i = 0; i < 4; i++)
-        k_drop(b->k, all[i]);
+        bed_drop(b, all[i]);
 }
 
 START_TEST(test_conditions)
 {
-    bed_each(conditions);
+    bed_each(conditions, BED_PICTURE);
 }
 END_TEST
 
