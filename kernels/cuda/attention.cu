@@ -29,14 +29,28 @@ template <int HEAD, int M> struct state {
 
 /* Rows first .. first + ROWS of `from` to shared memory; zeros behind row `limit`. */
 template <int ROWS, int PITCH>
-DEVICE void load_rows(uint4 *to, const void *from, int64_t ld, int first, int limit, int pieces)
+DEVICE void load_rows(uint4 *to, const void *from, int ld, int first, int limit, int pieces)
 {
+    enum { COUNT = ROWS * PITCH / THREADS, STEP = THREADS / PITCH };
+    static_assert((int)COUNT * THREADS == ROWS * PITCH, "each thread copies as many pieces");
+    if constexpr (STEP * PITCH == THREADS) { /* a thread stays in its column, and in its place */
+        const int r = threadIdx.x / PITCH, p = threadIdx.x % PITCH;
+        const int left = p < pieces ? limit - first - r : 0;
+        const char *at = (const char *)from + ((int64_t)(first + r) * ld + p * 8) * 2;
+        to += place<PITCH>(r, p);
 #pragma unroll
-    for (int i = threadIdx.x; i < ROWS * PITCH; i += THREADS) {
-        int r = i / PITCH, p = i % PITCH;
-        bool valid = first + r < limit && p < pieces;
-        const char *at = (const char *)from + ((first + r) * ld + p * 8) * 2;
-        copy_16(to + place<PITCH>(r, p), valid ? at : from, valid);
+        for (int j = 0; j < COUNT; j++) {
+            const bool valid = j * STEP < left;
+            copy_16(to + j * STEP * PITCH, valid ? at + (int64_t)ld * (j * STEP * 2) : from, valid);
+        }
+    } else {
+#pragma unroll
+        for (int j = 0; j < COUNT; j++) {
+            const int i = threadIdx.x + j * THREADS, r = i / PITCH, p = i % PITCH;
+            const bool valid = first + r < limit && p < pieces;
+            const char *at = (const char *)from + ((int64_t)(first + r) * ld + p * 8) * 2;
+            copy_16(to + place<PITCH>(r, p), valid ? at : from, valid);
+        }
     }
 }
 

@@ -28,12 +28,15 @@ template <int PITCH>
 DEVICE void load_chunk(const attend_args &a, uint4 *to, const char *from, int ld, int first,
                        int limit, int piece)
 {
+    enum { STEP = WIDE_THREADS / PITCH };
+    const int r = threadIdx.x / PITCH, p = threadIdx.x % PITCH;
+    const int left = piece + p < a.d / 8 ? limit - first - r : 0;
+    const char *at = from + ((int64_t)(first + r) * ld + (piece + p) * 8) * 2;
+    to += place<PITCH>(r, p);
 #pragma unroll
-    for (int i = threadIdx.x; i < 64 * PITCH; i += WIDE_THREADS) {
-        int r = i / PITCH, p = i % PITCH;
-        bool valid = first + r < limit && piece + p < a.d / 8;
-        const char *at = from + ((int64_t)(first + r) * ld + (piece + p) * 8) * 2;
-        copy_16(to + place<PITCH>(r, p), valid ? at : from, valid);
+    for (int j = 0; j < 64 / STEP; j++) {
+        const bool valid = j * STEP < left;
+        copy_16(to + j * STEP * PITCH, valid ? at + (int64_t)ld * (j * STEP * 2) : from, valid);
     }
 }
 
