@@ -164,7 +164,8 @@ UNIT_schema          := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/u
 UNIT_host            := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/host/test_*.c))
 UNIT_streamdiffusion := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/streamdiffusion/test_*.c))
 UNIT_kernels         := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/kernels/test_*.c))
-UNITS := $(UNIT_schema) $(UNIT_host) $(UNIT_streamdiffusion) $(UNIT_kernels)
+UNIT_cuda            := $(if $(NVCC),$(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/cuda/test_*.c)))
+UNITS := $(UNIT_schema) $(UNIT_host) $(UNIT_streamdiffusion) $(UNIT_kernels) $(UNIT_cuda)
 
 define unit_rule
 $(UNIT_$(1)): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,$(1)) $(if $(filter host streamdiffusion,$(1)),$(call LIB,schema)) $(if $(filter streamdiffusion,$(1)),$(call LIB,kernels))
@@ -173,8 +174,23 @@ $(UNIT_$(1)): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,$(1)) $(if $(f
 	@$$(CC) $$(SAN) -fopenmp -rdynamic -o $$@ $$< $$(LINK_$(1)) $(if $(filter streamdiffusion,$(1)),$(call LIB,schema)) $$(CHECK_LIBS) -lpthread
 endef
 $(foreach l,schema host streamdiffusion kernels,$(eval $(call unit_rule,$(l))))
+TESTS_AT ?= $(abspath .)# where tests find their data
 $(BUILD)/obj/tests/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_HOST) $(PKGS_PLUGIN) check) -I$(BUILD)/gen -I. -Iplugin \
-	-DBUILD_DIR='"$(abspath $(BUILD))"' -DSOURCE_DIR='"$(abspath .)"' -Wno-overlength-strings
+	-DBUILD_DIR='"$(abspath $(BUILD))"' -DSOURCE_DIR='"$(TESTS_AT)"' -Wno-overlength-strings
+
+# Files of the CUDA backend that need no GPU, with stand-ins for its runtime and fakes of NVIDIA's libraries.
+CUDA_PLAIN := $(call obj,$(addprefix kernels/cuda/,plan.c plan_table.c library.c cudnn.c cublaslt.c))
+FAKES := $(addprefix $(BUILD)/tests/cuda/fakes/,full/libcudnn.so.9 full/libcublasLt.so.13 lacking/libcudnn.so.9 \
+	lacking/libcublasLt.so.13 lacking-cudnn/libcudnn.so.9 lacking-cudnn/libcublasLt.so.13)
+$(UNIT_cuda): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/obj/tests/cuda/standin.o $(CUDA_PLAIN) $(FAKES)
+	@echo "  LINK  $@"
+	@$(CC) $(SAN) -o $@ $(filter %.o,$^) $(CHECK_LIBS) -ldl -lpthread
+$(BUILD)/obj/tests/cuda/%.o: FLAGS += $(CUDA_DEFS)
+FAKE = mkdir -p $(@D) && $(CC) -std=c11 -D_GNU_SOURCE -O1 -g $(WARN) -fPIC -fvisibility=hidden -shared -o $@ $<
+$(filter %/libcudnn.so.9,$(FAKES)): tests/cuda/fake_cudnn.c tests/cuda/fake.h
+	@$(FAKE) $(if $(findstring lacking,$@),-DLACKING)
+$(filter %/libcublasLt.so.13,$(FAKES)): tests/cuda/fake_cublaslt.c tests/cuda/fake.h
+	@$(FAKE) $(if $(findstring lacking/,$@),-DLACKING)
 
 # A fuzz target and the program that replays its corpus: tests/fuzz/fuzz_x.c, tests/fuzz/corpus/x/.
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -194,6 +210,8 @@ $(TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,streamdiffusion) $
 	@$(CC) $(SAN) -fopenmp -o $@ $< $(LINK_streamdiffusion) $(LINK_EXTRA)
 $(BUILD)/tests/tools/hub_server: LINK_EXTRA = $(call pkg,--libs,glib-2.0)
 
+include tests/cudasim/rules.mk tests/gpu/rules.mk
+
 E2E := $(sort $(filter-out tests/e2e/lib.sh,$(wildcard tests/e2e/*.sh)))
 JOBS ?= $(shell nproc)
 
@@ -201,6 +219,7 @@ test: $(BUILD)/deps.ok ## set up, build, and run every test
 	@$(MAKE) --no-print-directory -j$(JOBS) all $(UNITS) $(REPLAYS) $(TOOLS)
 	@BUILD=$(abspath $(BUILD)) tests/run.sh $(JOBS) $(abspath $(UNITS)) \
 	  $(addsuffix .sh,$(abspath $(REPLAYS))) $(abspath $(E2E))
+	@$(if $(NVCC),$(if $(SAN),true,$(MAKE) --no-print-directory test-cudasim check-sass))
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 # intercept_tls_get_addr: GCC 12's LeakSanitizer guesses where thread-local data of loaded libraries

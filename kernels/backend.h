@@ -21,6 +21,9 @@ typedef struct k_backend {
     void (*device_close)(k_device *device);
     size_t (*device_bytes)(const k_device *device);
     const char *(*device_name)(const k_device *device);
+    /* NULL where there is nothing to choose */
+    void (*device_plan)(const k_device *device, void (*line)(void *ctx, const char *text),
+                        void *ctx);
 
     /* The backend's half of a context: k->impl. */
     int (*open)(k_ctx *k); /* also sets k->real and k->wide */

@@ -119,6 +119,12 @@ const char *k_device_name(const k_device *device)
     return device->backend->device_name(device);
 }
 
+void k_device_plan(const k_device *device, void (*line)(void *ctx, const char *text), void *ctx)
+{
+    if (device->backend->device_plan)
+        device->backend->device_plan(device, line, ctx);
+}
+
 void k_device_close(k_device *device)
 {
     if (device)

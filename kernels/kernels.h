@@ -95,6 +95,9 @@ k_device *k_device_open(const char *name, const k_device_options *options, char 
 const char *k_device_best(char why[K_WHY]);
 /* "cpu", or "cuda:0 (NVIDIA H200)"; lives as long as the device. */
 const char *k_device_name(const k_device *device);
+/* Call line() with a line of text for each shape that had several ways to be computed: which one
+ * was measured to be the fastest. No context of the device may plan meanwhile. */
+void k_device_plan(const k_device *device, void (*line)(void *ctx, const char *text), void *ctx);
 /* All weights and contexts of the device must be gone. */
 void k_device_close(k_device *device);
 /* Bytes of prepared weights and primitives that the device holds now. */

@@ -1,11 +1,11 @@
 #!/bin/bash
 # run.sh JOBS TEST...: run every test (a program, or a .sh script) and say how it went.
 # A test passes with 0, skips with 77 (its last line says why) and fails with anything else.
-# Needs BUILD (absolute). Scripts get SCOPE, PLUGINS, SRC and their own TMP.
+# Needs BUILD (absolute); LOGS is build/test-logs, where not set. Scripts get SCOPE, PLUGINS, SRC and their own TMP.
 jobs=$1
 shift
 SRC=$(cd "$(dirname "$0")/.." && pwd)
-export SRC BUILD SCOPE=$BUILD/scope PLUGINS=$BUILD/plugins LOGS=$BUILD/test-logs
+export SRC BUILD SCOPE=$BUILD/scope PLUGINS=$BUILD/plugins LOGS=${LOGS:-$BUILD/test-logs}
 # Nothing of the person's own machine leaks into a test.
 unset SCOPE_PATH
 # Nor does its GPU, whose sums are rounded in another way: `make gpu-test` is for it.

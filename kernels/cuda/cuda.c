@@ -37,6 +37,7 @@ const k_backend cuda_backend = {
     .device_close = cuda_device_close,
     .device_bytes = cuda_device_bytes,
     .device_name = cuda_device_name,
+    .device_plan = cuda_device_plan,
     .open = cuda_open,
     .close = cuda_close,
     .plan_begin = cuda_plan_begin,

@@ -170,11 +170,21 @@ typedef struct cuda_form {
     int depth; /* elements from one row to the next: taps * in padded to 8 (filters) */
 } cuda_form;
 
+/* Which candidate runs a shape with this weight (gemm.cu): added to under the device's lock, read
+ * without it, never taken away. */
+enum { CUDA_PICKS = 16 };
+typedef struct cuda_pick {
+    uint64_t shape; /* hashed */
+    int candidate;
+} cuda_pick;
+
 struct k_weight {
     k_weight_desc desc;
     struct cuda_change *change; /* owned; NULL: as in the file */
     cuda_form forms[CUDA_KINDS][CUDA_TYPES];
     size_t promised; /* its share of the device's promised bytes */
+    cuda_pick picks[CUDA_PICKS];
+    int pick_count;
     k_weight *next;
 };
 

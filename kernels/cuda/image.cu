@@ -49,44 +49,34 @@ DEVICE float luma(const float (&rgb)[3])
     return times_plus(0.114f, rgb[2], times_plus(0.587f, rgb[1], __fmul_rn(0.299f, rgb[0])));
 }
 
-DEVICE float pixel_value(const void *p, int dtype, int64_t i)
+DEVICE float to_float(uint8_t x)
 {
-    return dtype == K_U8 ? (float)((const uint8_t *)p)[i] : load_as(p, dtype, i);
+    return (float)x;
 }
 
-/* Taps of one output position along one axis. Places are whole numbers of 1 / (2 out) of a source
- * pixel, so that weights are exact until they are divided by their sum. */
+/* Taps of one output position along one axis: those within the triangle. What is found in ints is
+ * exact: places are whole numbers of 1 / (2 out) of a source pixel. */
 typedef struct taps {
     int first, count;
-    int from, step; /* from the position to the first tap's middle; to the next tap's */
-    int wide;       /* where the triangle ends */
-    float share;    /* 1 / the sum of weights */
+    float place, step; /* of the first one's middle, from the position, and on to the next one's, in
+                          the triangle's reach */
 } taps;
-
-DEVICE int triangle(const taps &t, int j)
-{
-    return t.wide - abs(t.from + j * t.step);
-}
 
 DEVICE taps taps_of(int in, int out, int i)
 {
     taps t;
-    int middle = in * (2 * i + 1), sum = 0;
-    t.wide = 2 * max(in, out);
-    t.step = 2 * out;
-    int low = middle - t.wide - out;
-    t.first = low < 0 ? 0 : low / t.step + 1;
-    t.count = min(in, (middle + t.wide + out - 1) / t.step) - t.first;
-    t.from = t.first * t.step + out - middle;
-    for (int j = 0; j < t.count; j++)
-        sum += triangle(t, j);
-    t.share = 1.0f / (float)sum;
+    int middle = in * (2 * i + 1), reach = 2 * max(in, out), low = middle - reach - out;
+    t.first = low < 0 ? 0 : low / (2 * out) + 1;
+    t.count = min(in, (middle + reach + out - 1) / (2 * out)) - t.first;
+    t.place = t.count == 1 ? 0.0f : (float)((2 * t.first + 1) * out - middle) / (float)reach;
+    t.step = (float)(2 * out) / (float)reach;
     return t;
 }
 
+/* Weights are divided by their sum in the end; a single one is 1. */
 DEVICE float weight(const taps &t, int j)
 {
-    return t.count == 1 ? 1.0f : t.share * (float)triangle(t, j);
+    return 1.0f - fabsf(fmaf((float)j, t.step, t.place));
 }
 
 /* ---- in ---------------------------------------------------------------------------------------
@@ -96,7 +86,7 @@ struct resize_args {
     void *y;
     const void *pixels; /* dense */
     int32_t real, yh, yw, ld;
-    int32_t dtype, h, w, c;
+    int32_t h, w, c;
     int32_t first, step; /* channels that become y's: first, first + step, first + 2 step */
     int32_t channels;    /* of y */
     int32_t grey;        /* y is their luma */
@@ -105,7 +95,7 @@ struct resize_args {
 };
 
 /* LANES lanes make a pixel. */
-template <int LANES> static __global__ void resize(const __grid_constant__ resize_args a)
+template <class P, int LANES> static __global__ void resize(const __grid_constant__ resize_args a)
 {
     grid_wait();
     grid_release();
@@ -115,40 +105,51 @@ template <int LANES> static __global__ void resize(const __grid_constant__ resiz
     int line = pixel / a.yw;
     taps u = taps_of(a.w, a.yw, pixel % a.yw), v = taps_of(a.h, a.yh, line % a.yh);
     int64_t top = (int64_t)(line / a.yh) * a.h + v.first;
-    float sum[3] = {0, 0, 0};
-    for (int j = 0; j < v.count; j++) {
-        int64_t at = ((top + j) * a.w + u.first) * a.c + a.first;
-        float row[3] = {0, 0, 0}, w = weight(v, j);
-        for (int i = lane; i < u.count; i += LANES)
+    const P *from = (const P *)a.pixels + (top * a.w + u.first) * a.c + a.first;
+    float sum[4] = {0, 0, 0, 0}; /* the last is that of the weights */
+    for (int j = 0; j < v.count; j++, from += a.w * a.c) {
+        float row[4] = {0, 0, 0, 0};
+        for (int i = lane; i < u.count; i += LANES) {
+            float w = weight(u, i);
             for (int e = 0; e < 3; e++)
-                row[e] += weight(u, i) * pixel_value(a.pixels, a.dtype, at + i * a.c + e * a.step);
-        for (int e = 0; e < 3; e++)
-            sum[e] += w * row[e];
+                row[e] += w * to_float(from[i * a.c + e * a.step]);
+            row[3] += w;
+        }
+        for (int e = 0; e < 4; e++)
+            sum[e] += weight(v, j) * row[e];
     }
-    for (int e = 0; e < 3; e++) {
+    for (int e = 0; e < 4; e++)
         for (int by = LANES / 2; by; by /= 2)
             sum[e] += __shfl_xor_sync(~0u, sum[e], by);
-        sum[e] /= a.dtype == K_U8 ? 255.0f : 1.0f;
-    }
+    float rgb[3], all = sum[3] * (sizeof(P) == 1 ? 255.0f : 1.0f);
+    for (int e = 0; e < 3; e++)
+        rgb[e] = sum[e] / all;
     if (a.grey)
-        sum[0] = luma(sum);
+        rgb[0] = luma(rgb);
     for (int e = 0; e < 3; e++)
         if (lane == 0 && e < a.channels)
-            store_as(a.y, a.real, (int64_t)pixel * a.ld + e, times_plus(a.scale, sum[e], a.bias));
+            store_as(a.y, a.real, (int64_t)pixel * a.ld + e, times_plus(a.scale, rgb[e], a.bias));
+}
+
+template <class P> static void launch_resize(k_ctx *k, const resize_args &a)
+{
+    if (2 * a.w > WIDE * a.yw)
+        launch(k, resize<P, WARP>, dim3(blocks_of((int64_t)a.count * WARP, THREADS)), THREADS, 0,
+               a);
+    else
+        launch(k, resize<P, 1>, dim3(blocks_of(a.count, THREADS)), THREADS, 0, a);
 }
 
 static void resize_from(k_ctx *k, k_tensor y, const k_image *src, const resize_args *how)
 {
     int parts = moves(src), images = src->t / parts;
     size_t line = k_size(src->dtype) * (size_t)src->w * (size_t)src->c;
-    int wide = 2 * src->w > WIDE * y.w;
     resize_args a = *how;
     a.real = y.dtype;
     a.yh = y.h;
     a.yw = y.w;
     a.ld = y.ld;
     a.channels = y.c;
-    a.dtype = src->dtype;
     a.h = src->h;
     a.w = src->w;
     a.c = src->c;
@@ -159,11 +160,12 @@ static void resize_from(k_ctx *k, k_tensor y, const k_image *src, const resize_a
                                (size_t)src->stride_h, line, (int64_t)images * src->h);
         if (!a.pixels)
             return;
-        if (wide)
-            launch(k, resize<WARP>, dim3(blocks_of((int64_t)a.count * WARP, THREADS)), THREADS, 0,
-                   a);
+        if (src->dtype == K_U8)
+            launch_resize<uint8_t>(k, a);
+        else if (src->dtype == K_F16)
+            launch_resize<__half>(k, a);
         else
-            launch(k, resize<1>, dim3(blocks_of(a.count, THREADS)), THREADS, 0, a);
+            launch_resize<float>(k, a);
     }
 }
 

@@ -130,7 +130,7 @@ static int nearest(const double *us, int count)
     return best;
 }
 
-/* us: at first sight, all become negative but the finalists'. */
+/* Those that were fastest at first sight, measured to the end; plain is used up. */
 static void final(k_ctx *k, const cuda_choice *c, const stopwatch *w, double *us, double *plain)
 {
     int best = nearest(plain, c->candidates);

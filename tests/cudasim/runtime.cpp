@@ -121,13 +121,26 @@ struct Call {
         done(error);
     }
 };
-#define ENTER(name)                                                                                \
-    Call call(#name);                                                                              \
-    if (call.error)                                                                                \
-    return call.error
 #define REFUSE(condition, error)                                                                   \
     if (condition)                                                                                 \
     return done(error)
+/* A call of the runtime: its name, parameters, and what it does when nothing is wrong before. */
+#define API(name, parameters, ...)                                                                 \
+    extern "C" cudaError_t name parameters                                                         \
+    {                                                                                              \
+        Call call(#name);                                                                          \
+        if (call.error)                                                                            \
+            return call.error;                                                                     \
+        __VA_ARGS__;                                                                               \
+        return cudaSuccess;                                                                        \
+    }
+/* Another name for it. */
+#define SAME(name, parameters, call)                                                               \
+    extern "C" cudaError_t name parameters                                                         \
+    {                                                                                              \
+        return call;                                                                               \
+    }
+#define FORBIDDEN REFUSE(forbidden(), cudaErrorStreamCaptureUnsupported)
 
 /* ---- streams ---- */
 
@@ -235,18 +248,19 @@ static Module &module_of(Binary *b)
     return b->module;
 }
 
+/* The decoded kernel of a host function; null if the device has no code for it. */
 static Kernel *kernel_of(const void *host)
 {
     auto f = state().functions.find(host);
-    if (f == state().functions.end())
+    if (f == state().functions.end() || !f->second.binary->ptx)
         return nullptr;
     std::unique_ptr<Kernel> &k = state().kernels[host];
     if (!k) {
         k.reset(new Kernel());
-        if (!f->second.binary->ptx || !ptx_kernel(module_of(f->second.binary), f->second.name, *k))
-            k->module = nullptr;
+        if (ptx_kernel(module_of(f->second.binary), f->second.name, *k))
+            ptx_decode(*k);
     }
-    return k.get();
+    return k->module ? k.get() : nullptr;
 }
 
 static string demangled(const string &name)
@@ -346,10 +360,8 @@ static cudaError_t launch(const void *f, dim3 grid, dim3 block, void **args, siz
                           cudaStream_t stream, bool overlaps)
 {
     Kernel *k = kernel_of(f);
-    REFUSE(!k, cudaErrorInvalidDeviceFunction);
-    REFUSE(!k->module, cudaErrorNoKernelImageForDevice);
-    if (!k->decoded)
-        ptx_decode(*k);
+    REFUSE(!state().functions.count(f), cudaErrorInvalidDeviceFunction);
+    REFUSE(!k, cudaErrorNoKernelImageForDevice);
     u64 threads = (u64)block.x * block.y * block.z, blocks = (u64)grid.x * grid.y * grid.z;
     REFUSE(!threads || threads > 1024 || block.z > 64 || !blocks || grid.x > INT32_MAX ||
                grid.y > 65535 || grid.z > 65535,
@@ -357,8 +369,14 @@ static cudaError_t launch(const void *f, dim3 grid, dim3 block, void **args, siz
     REFUSE((int)threads > k->max_threads, cudaErrorLaunchOutOfResources);
     size_t limit = std::max<size_t>(48 << 10, k->max_dynamic + k->shared);
     REFUSE(smem + k->shared > limit, cudaErrorInvalidValue);
-    Launch l = {k, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, smem, {}, 0,
-                0, overlaps && arch() >= 90};
+    Launch l = {k,
+                {grid.x, grid.y, grid.z},
+                {block.x, block.y, block.z},
+                smem,
+                {},
+                overlaps && arch() >= 90,
+                0,
+                0};
     l.params.resize(k->param_bytes);
     for (size_t p = 0; p < k->params.size(); p++)
         memcpy(&l.params[k->params[p].offset], args[p], k->params[p].size);
@@ -385,37 +403,20 @@ static thread_local struct {
     cudaStream_t stream;
 } pushed;
 
-extern "C" {
-unsigned __cudaPushCallConfiguration(dim3 g, dim3 b, size_t m, cudaStream_t s)
+extern "C" unsigned __cudaPushCallConfiguration(dim3 g, dim3 b, size_t m, cudaStream_t s)
 {
     pushed = {g, b, m, s};
     return 0;
 }
-cudaError_t __cudaPopCallConfiguration(dim3 *g, dim3 *b, size_t *m, void *s)
-{
-    *g = pushed.grid;
-    *b = pushed.block;
-    *m = pushed.smem;
-    *(cudaStream_t *)s = pushed.stream;
-    return cudaSuccess;
-}
-cudaError_t __cudaGetKernel(cudaKernel_t *k, const void *f)
-{
-    *k = (cudaKernel_t)f;
-    return cudaSuccess;
-}
-cudaError_t cudaLaunchKernel(const void *f, dim3 g, dim3 b, void **a, size_t m, cudaStream_t s)
-{
-    ENTER(cudaLaunchKernel);
-    return launch(f, g, b, a, m, s, false);
-}
-cudaError_t __cudaLaunchKernel(cudaKernel_t k, dim3 g, dim3 b, void **a, size_t m, cudaStream_t s)
-{
-    return cudaLaunchKernel((const void *)k, g, b, a, m, s);
-}
-cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *c, const void *f, void **a)
-{
-    ENTER(cudaLaunchKernelExC);
+SAME(__cudaPopCallConfiguration, (dim3 * g, dim3 *b, size_t *m, void *s),
+     (*g = pushed.grid, *b = pushed.block, *m = pushed.smem, *(cudaStream_t *)s = pushed.stream,
+      cudaSuccess))
+SAME(__cudaGetKernel, (cudaKernel_t * k, const void *f), (*k = (cudaKernel_t)f, cudaSuccess))
+API(cudaLaunchKernel, (const void *f, dim3 g, dim3 b, void **a, size_t m, cudaStream_t s),
+    return launch(f, g, b, a, m, s, false))
+SAME(__cudaLaunchKernel, (cudaKernel_t k, dim3 g, dim3 b, void **a, size_t m, cudaStream_t s),
+     cudaLaunchKernel((const void *)k, g, b, a, m, s))
+API(cudaLaunchKernelExC, (const cudaLaunchConfig_t *c, const void *f, void **a), {
     bool overlaps = false;
     for (unsigned i = 0; i < c->numAttrs; i++) {
         if (c->attrs[i].id == cudaLaunchAttributeProgrammaticStreamSerialization)
@@ -423,28 +424,18 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *c, const void *f, void
         REFUSE(c->attrs[i].id == cudaLaunchAttributeClusterDimension, cudaErrorNotSupported);
     }
     return launch(f, c->gridDim, c->blockDim, a, c->dynamicSmemBytes, c->stream, overlaps);
-}
-cudaError_t cudaFuncSetAttribute(const void *f, cudaFuncAttribute a, int v)
-{
-    ENTER(cudaFuncSetAttribute);
+})
+API(cudaFuncSetAttribute, (const void *f, cudaFuncAttribute a, int v), {
     Kernel *k = kernel_of(f);
-    REFUSE(!k || !k->module, cudaErrorInvalidDeviceFunction);
+    REFUSE(!k, cudaErrorInvalidDeviceFunction);
     if (a == cudaFuncAttributeMaxDynamicSharedMemorySize) {
-        if (!k->decoded)
-            ptx_decode(*k);
         REFUSE(v < 0 || v + k->shared > shared_limit(), cudaErrorInvalidValue);
         k->max_dynamic = v;
     }
-    return cudaSuccess;
-}
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *a, const void *f)
-{
-    ENTER(cudaFuncGetAttributes);
+})
+API(cudaFuncGetAttributes, (cudaFuncAttributes * a, const void *f), {
     Kernel *k = kernel_of(f);
     REFUSE(!k, cudaErrorInvalidDeviceFunction);
-    REFUSE(!k->module, cudaErrorNoKernelImageForDevice);
-    if (!k->decoded)
-        ptx_decode(*k);
     memset(a, 0, sizeof *a);
     a->sharedSizeBytes = k->shared;
     a->localSizeBytes = k->local;
@@ -452,309 +443,200 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *a, const void *f)
     a->numRegs = 64;
     a->ptxVersion = a->binaryVersion = arch();
     a->maxDynamicSharedSizeBytes = std::max<int>(k->max_dynamic, (48 << 10) - k->shared);
-    return cudaSuccess;
-}
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *n, const void *f,
-                                                                   int threads, size_t smem,
-                                                                   unsigned)
-{
-    ENTER(cudaOccupancyMaxActiveBlocksPerMultiprocessor);
-    Kernel *k = kernel_of(f);
-    REFUSE(!k || threads <= 0, cudaErrorInvalidValue);
-    int by_threads = (arch() == 75 ? 1024 : 2048) / ((threads + 31) / 32 * 32);
-    *n = std::min<int>({16, by_threads, (int)(shared_limit() / (smem + k->shared + 1024))});
-    return cudaSuccess;
-}
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, const void *f, int threads,
-                                                          size_t smem)
-{
-    return cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(n, f, threads, smem, 0);
-}
+})
+API(cudaOccupancyMaxActiveBlocksPerMultiprocessor,
+    (int *n, const void *f, int threads, size_t smem), {
+        Kernel *k = kernel_of(f);
+        REFUSE(!k || threads <= 0, cudaErrorInvalidValue);
+        int by_threads = (arch() == 75 ? 1024 : 2048) / ((threads + 31) / 32 * 32);
+        *n = std::min({16, by_threads, (int)(shared_limit() / (smem + k->shared + 1024))});
+    })
+SAME(cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags,
+     (int *n, const void *f, int threads, size_t smem, unsigned),
+     cudaOccupancyMaxActiveBlocksPerMultiprocessor(n, f, threads, smem))
 
 /* ---- memory ---- */
 
-cudaError_t cudaMalloc(void **p, size_t n)
+static void *allocate(size_t n, bool host)
 {
-    ENTER(cudaMalloc);
-    REFUSE(forbidden(), cudaErrorStreamCaptureUnsupported);
-    *p = nullptr;
-    if (n == 0)
-        return cudaSuccess;
-    REFUSE(n > memory_limit() || memory_used() + n > memory_limit(), cudaErrorMemoryAllocation);
-    *p = aligned_alloc(256, (n + 1023) / 256 * 256);
-    memset(*p, 0xff, n);
-    memory_add((u64)*p, n, false, false);
-    return cudaSuccess;
+    void *p = aligned_alloc(256, (n + 1023) / 256 * 256);
+    memset(p, host ? 0 : 0xff, n);
+    memory_add((u64)p, n, host);
+    return p;
 }
-cudaError_t cudaFree(void *p)
+
+static cudaError_t release(void *p, bool host)
 {
-    ENTER(cudaFree);
-    REFUSE(forbidden(), cudaErrorStreamCaptureUnsupported);
+    FORBIDDEN;
     run_all(false);
-    REFUSE(p && !memory_remove((u64)p, false), cudaErrorInvalidValue);
+    REFUSE(p && !memory_remove((u64)p, host), cudaErrorInvalidValue);
     free(p);
     return done(state().sticky);
 }
-cudaError_t cudaHostAlloc(void **p, size_t n, unsigned)
-{
-    ENTER(cudaHostAlloc);
-    REFUSE(forbidden(), cudaErrorStreamCaptureUnsupported);
-    *p = aligned_alloc(256, (n + 1023) / 256 * 256);
-    memset(*p, 0, n);
-    memory_add((u64)*p, n, true, true);
-    return cudaSuccess;
-}
-cudaError_t cudaMallocHost(void **p, size_t n)
-{
-    ENTER(cudaMallocHost);
-    return cudaHostAlloc(p, n, 0);
-}
-cudaError_t cudaFreeHost(void *p)
-{
-    ENTER(cudaFreeHost);
-    REFUSE(forbidden(), cudaErrorStreamCaptureUnsupported);
-    run_all(false);
-    REFUSE(p && !memory_remove((u64)p, true), cudaErrorInvalidValue);
-    free(p);
-    return cudaSuccess;
-}
-cudaError_t cudaHostGetDevicePointer(void **d, void *h, unsigned)
-{
-    ENTER(cudaHostGetDevicePointer);
+
+API(cudaMalloc, (void **p, size_t n), {
+    FORBIDDEN;
+    *p = nullptr;
+    REFUSE(n > memory_limit() - memory_used(), cudaErrorMemoryAllocation);
+    *p = n ? allocate(n, false) : nullptr;
+})
+API(cudaFree, (void *p), return release(p, false))
+API(cudaHostAlloc, (void **p, size_t n, unsigned), FORBIDDEN; *p = allocate(n, true))
+API(cudaMallocHost, (void **p, size_t n), FORBIDDEN; *p = allocate(n, true))
+API(cudaFreeHost, (void *p), return release(p, true))
+API(cudaHostGetDevicePointer, (void **d, void *h, unsigned), {
     Allocation *a = memory_find((u64)h);
-    REFUSE(!a || !a->host || (u64)h >= a->base + a->size, cudaErrorInvalidValue);
+    REFUSE(!a || !a->host, cudaErrorInvalidValue);
     *d = h;
-    return cudaSuccess;
-}
-cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
-{
-    ENTER(cudaMemGetInfo);
-    *total = memory_limit();
-    *available = *total - memory_used();
-    return cudaSuccess;
-}
-}
+})
+API(cudaMemGetInfo, (size_t * available, size_t *total), *total = memory_limit();
+    *available = *total - memory_used())
 
 enum Where { PAGEABLE, PINNED, ON_DEVICE };
 static Where where_is(const void *p)
 {
     Allocation *a = memory_find((u64)p);
-    return !a || (u64)p >= a->base + a->size ? PAGEABLE : a->host ? PINNED : ON_DEVICE;
+    return !a ? PAGEABLE : a->host ? PINNED : ON_DEVICE;
 }
 
-static void touch_rows(const char *call, const void *p, size_t pitch, size_t width, size_t height,
-                       bool write)
+struct Rows { /* of memory: of a copy or a fill */
+    char *at;
+    size_t pitch;
+};
+
+static void touch_rows(const char *call, Rows r, size_t width, size_t height, bool write)
 {
     for (size_t y = 0; y < height; y++) {
-        string why = memory_touch((u64)p + y * pitch, width, write);
+        string why = memory_touch((u64)r.at + y * r.pitch, width, write);
         if (!why.empty())
             throw Fault{string(call) + ": " + (write ? "write to " : "read of ") + why};
     }
 }
 
-static cudaError_t copy(void *to, size_t to_pitch, const void *from, size_t from_pitch,
-                        size_t width, size_t height, cudaMemcpyKind kind, cudaStream_t stream,
-                        bool wait)
+static cudaError_t copy(Rows to, Rows from, size_t width, size_t height, cudaMemcpyKind kind,
+                        cudaStream_t stream, bool wait)
 {
-    Where d = where_is(to), s = where_is(from);
-    if (kind == cudaMemcpyDefault)
-        kind = d == ON_DEVICE   ? s == ON_DEVICE ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice
-               : s == ON_DEVICE ? cudaMemcpyDeviceToHost
-                                : cudaMemcpyHostToHost;
-    bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+    Where d = where_is(to.at), s = where_is(from.at);
+    bool any = kind == cudaMemcpyDefault;
     bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+    bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
     if (width == 0 || height == 0)
         return cudaSuccess;
-    REFUSE((height > 1 && (to_pitch < width || from_pitch < width)), cudaErrorInvalidPitchValue);
-    REFUSE((d == PAGEABLE) == to_device && d != PINNED, cudaErrorInvalidValue);
-    REFUSE((s == PAGEABLE) == from_device && s != PINNED, cudaErrorInvalidValue);
-    vector<char> staged; /* what pageable memory holds now is what is copied */
+    REFUSE(height > 1 && (to.pitch < width || from.pitch < width), cudaErrorInvalidPitchValue);
+    REFUSE(!any && d != PINNED && (d == ON_DEVICE) != to_device, cudaErrorInvalidValue);
+    REFUSE(!any && s != PINNED && (s == ON_DEVICE) != from_device, cudaErrorInvalidValue);
     bool capturing = stream_of(stream) && stream_of(stream)->capture;
+    auto staged = std::make_shared<vector<char>>(); /* pageable memory is read at the call */
     if (s == PAGEABLE && !capturing) {
-        staged.resize(width * height);
+        staged->resize(width * height);
         for (size_t y = 0; y < height; y++)
-            memcpy(&staged[y * width], (const char *)from + y * from_pitch, width);
+            memcpy(&(*staged)[y * width], from.at + y * from.pitch, width);
+        from = {staged->data(), width};
     }
-    cudaError_t e = enqueue_whole(stream, [=] {
+    cudaError_t e = enqueue_whole(stream, [=, keep = staged] {
         if (s != PAGEABLE)
-            touch_rows("copy", from, from_pitch, width, height, false);
+            touch_rows("copy", from, width, height, false);
         if (d != PAGEABLE)
-            touch_rows("copy", to, to_pitch, width, height, true);
+            touch_rows("copy", to, width, height, true);
         for (size_t y = 0; y < height; y++)
-            memmove((char *)to + y * to_pitch,
-                    staged.empty() ? (const char *)from + y * from_pitch : &staged[y * width],
-                    width);
+            memmove(to.at + y * to.pitch, from.at + y * from.pitch, width);
     });
-    bool waits = wait || (d == PAGEABLE && !capturing);
-    return e ? e : waits ? finish(stream) : cudaSuccess;
+    return e ? e : wait || (d == PAGEABLE && !capturing) ? finish(stream) : cudaSuccess;
 }
 
-static cudaError_t fill(void *p, size_t pitch, int value, size_t width, size_t height,
-                        cudaStream_t stream)
+static cudaError_t fill(Rows to, int value, size_t width, size_t height, cudaStream_t stream)
 {
-    REFUSE(where_is(p) == PAGEABLE, cudaErrorInvalidValue);
+    REFUSE(where_is(to.at) == PAGEABLE, cudaErrorInvalidValue);
     return enqueue_whole(stream, [=] {
-        touch_rows("memset", p, pitch, width, height, true);
+        touch_rows("memset", to, width, height, true);
         for (size_t y = 0; y < height; y++)
-            memset((char *)p + y * pitch, value, width);
+            memset(to.at + y * to.pitch, value, width);
     });
 }
 
-extern "C" {
-cudaError_t cudaMemcpyAsync(void *d, const void *s, size_t n, cudaMemcpyKind k, cudaStream_t t)
-{
-    ENTER(cudaMemcpyAsync);
-    return copy(d, n, s, n, n, 1, k, t, false);
-}
-cudaError_t cudaMemcpy(void *d, const void *s, size_t n, cudaMemcpyKind k)
-{
-    ENTER(cudaMemcpy);
-    REFUSE(forbidden(), cudaErrorStreamCaptureUnsupported);
-    return copy(d, n, s, n, n, 1, k, nullptr, true);
-}
-cudaError_t cudaMemcpy2DAsync(void *d, size_t dp, const void *s, size_t sp, size_t w, size_t h,
-                              cudaMemcpyKind k, cudaStream_t t)
-{
-    ENTER(cudaMemcpy2DAsync);
-    return copy(d, dp, s, sp, w, h, k, t, false);
-}
-cudaError_t cudaMemcpy2D(void *d, size_t dp, const void *s, size_t sp, size_t w, size_t h,
-                         cudaMemcpyKind k)
-{
-    ENTER(cudaMemcpy2D);
-    REFUSE(forbidden(), cudaErrorStreamCaptureUnsupported);
-    return copy(d, dp, s, sp, w, h, k, nullptr, true);
-}
-cudaError_t cudaMemsetAsync(void *p, int v, size_t n, cudaStream_t s)
-{
-    ENTER(cudaMemsetAsync);
-    return n ? fill(p, n, v, n, 1, s) : cudaSuccess;
-}
-cudaError_t cudaMemset(void *p, int v, size_t n)
-{
-    ENTER(cudaMemset);
-    return n ? fill(p, n, v, n, 1, nullptr) : cudaSuccess;
-}
-cudaError_t cudaMemset2DAsync(void *p, size_t pitch, int v, size_t w, size_t h, cudaStream_t s)
-{
-    ENTER(cudaMemset2DAsync);
-    return fill(p, pitch, v, w, h, s);
-}
-cudaError_t cudaMemcpyToSymbol(const void *symbol, const void *from, size_t n, size_t at,
-                               cudaMemcpyKind)
-{
-    ENTER(cudaMemcpyToSymbol);
+API(cudaMemcpyAsync, (void *d, const void *s, size_t n, cudaMemcpyKind k, cudaStream_t t),
+    return copy({(char *)d, n}, {(char *)s, n}, n, 1, k, t, false))
+API(cudaMemcpy, (void *d, const void *s, size_t n, cudaMemcpyKind k), FORBIDDEN;
+    return copy({(char *)d, n}, {(char *)s, n}, n, 1, k, nullptr, true))
+API(cudaMemcpy2DAsync,
+    (void *d, size_t dp, const void *s, size_t sp, size_t w, size_t h, cudaMemcpyKind k,
+     cudaStream_t t),
+    return copy({(char *)d, dp}, {(char *)s, sp}, w, h, k, t, false))
+API(cudaMemcpy2D,
+    (void *d, size_t dp, const void *s, size_t sp, size_t w, size_t h, cudaMemcpyKind k), FORBIDDEN;
+    return copy({(char *)d, dp}, {(char *)s, sp}, w, h, k, nullptr, true))
+API(cudaMemsetAsync, (void *p, int v, size_t n, cudaStream_t s),
+    return n ? fill({(char *)p, n}, v, n, 1, s) : cudaSuccess)
+API(cudaMemset, (void *p, int v, size_t n),
+    return n ? fill({(char *)p, n}, v, n, 1, nullptr) : cudaSuccess)
+API(cudaMemset2DAsync, (void *p, size_t pitch, int v, size_t w, size_t h, cudaStream_t s),
+    return fill({(char *)p, pitch}, v, w, h, s))
+API(cudaMemcpyToSymbol, (const void *symbol, const void *s, size_t n, size_t at, cudaMemcpyKind), {
     auto v = state().variables.find(symbol);
     REFUSE(v == state().variables.end(), cudaErrorInvalidSymbol);
     auto place = module_of(v->second.binary).variables[v->second.name];
     REFUSE(!place.first || at + n > place.second, cudaErrorInvalidValue);
-    return copy(place.first + at, n, from, n, n, 1, cudaMemcpyHostToDevice, nullptr, true);
-}
+    return copy({place.first + at, n}, {(char *)s, n}, n, 1, cudaMemcpyHostToDevice, nullptr, true);
+})
 
 /* ---- streams, events, graphs ---- */
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags)
-{
-    ENTER(cudaStreamCreateWithFlags);
+API(cudaStreamCreateWithFlags, (cudaStream_t * s, unsigned flags), {
     std::shared_ptr<Stream> made = std::make_shared<Stream>();
     made->blocking = !(flags & cudaStreamNonBlocking);
     *s = (cudaStream_t)made.get();
     state().streams[*s] = made;
-    return cudaSuccess;
-}
-cudaError_t cudaStreamCreate(cudaStream_t *s)
-{
-    return cudaStreamCreateWithFlags(s, 0);
-}
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t *s, unsigned flags, int)
-{
-    return cudaStreamCreateWithFlags(s, flags);
-}
-cudaError_t cudaStreamDestroy(cudaStream_t s)
-{
-    ENTER(cudaStreamDestroy);
+})
+SAME(cudaStreamCreate, (cudaStream_t * s), cudaStreamCreateWithFlags(s, 0))
+SAME(cudaStreamCreateWithPriority, (cudaStream_t * s, unsigned flags, int),
+     cudaStreamCreateWithFlags(s, flags))
+API(cudaStreamDestroy, (cudaStream_t s), {
     REFUSE(!s || !state().streams.count(s), cudaErrorInvalidResourceHandle);
     run_until(*state().streams[s], state().streams[s]->queued);
     state().streams.erase(s);
-    return cudaSuccess;
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t s)
-{
-    ENTER(cudaStreamSynchronize);
-    return finish(s);
-}
-cudaError_t cudaStreamQuery(cudaStream_t s)
-{
-    ENTER(cudaStreamQuery);
-    return finish(s);
-}
-cudaError_t cudaDeviceSynchronize(void)
-{
-    ENTER(cudaDeviceSynchronize);
+})
+API(cudaStreamSynchronize, (cudaStream_t s), return finish(s))
+API(cudaStreamQuery, (cudaStream_t s), return finish(s))
+API(cudaDeviceSynchronize, (void), {
     for (Capture *c : state().captures)
         c->invalid = true;
     REFUSE(!state().captures.empty(), cudaErrorStreamCaptureUnsupported);
     run_all(false);
     return done(state().sticky);
-}
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
-{
-    ENTER(cudaEventCreateWithFlags);
-    *e = (cudaEvent_t) new Event();
-    return cudaSuccess;
-}
-cudaError_t cudaEventCreate(cudaEvent_t *e)
-{
-    return cudaEventCreateWithFlags(e, 0);
-}
-cudaError_t cudaEventDestroy(cudaEvent_t e)
-{
-    ENTER(cudaEventDestroy);
-    delete (Event *)e;
-    return cudaSuccess;
-}
-cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t s)
-{
-    ENTER(cudaEventRecord);
+})
+API(cudaEventCreateWithFlags, (cudaEvent_t * e, unsigned), *e = (cudaEvent_t) new Event())
+SAME(cudaEventCreate, (cudaEvent_t * e), cudaEventCreateWithFlags(e, 0))
+API(cudaEventDestroy, (cudaEvent_t e), delete (Event *)e)
+API(cudaEventRecord, (cudaEvent_t handle, cudaStream_t s), {
     Event *e = (Event *)handle;
     std::shared_ptr<Stream> stream = stream_of(s);
     REFUSE(!stream, cudaErrorInvalidResourceHandle);
-    e->capture = stream->capture;
     std::shared_ptr<double> time = e->time = std::make_shared<double>(0);
     cudaError_t error = enqueue(s, [time](Stream &) {
         timespec t;
         clock_gettime(CLOCK_MONOTONIC, &t);
         *time = t.tv_sec * 1e3 + t.tv_nsec * 1e-6;
     });
+    e->capture = stream->capture;
     e->stream = stream;
     e->ticket = stream->queued;
     return error;
-}
-cudaError_t cudaEventSynchronize(cudaEvent_t handle)
-{
-    ENTER(cudaEventSynchronize);
+})
+API(cudaEventSynchronize, (cudaEvent_t handle), {
     Event *e = (Event *)handle;
     REFUSE(e->capture && state().captures.count(e->capture.get()), cudaErrorCapturedEvent);
     if (e->stream)
         run_until(*e->stream, e->ticket);
     return done(state().sticky);
-}
-cudaError_t cudaEventQuery(cudaEvent_t e)
-{
-    return cudaEventSynchronize(e);
-}
-cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t a, cudaEvent_t b)
-{
-    ENTER(cudaEventElapsedTime);
-    Event *from = (Event *)a, *to = (Event *)b;
-    REFUSE(!from->time || !to->time, cudaErrorInvalidResourceHandle);
-    REFUSE(!*from->time || !*to->time, cudaErrorNotReady);
-    *ms = (float)(*to->time - *from->time);
-    return cudaSuccess;
-}
-cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t handle, unsigned)
-{
-    ENTER(cudaStreamWaitEvent);
+})
+SAME(cudaEventQuery, (cudaEvent_t e), cudaEventSynchronize(e))
+API(cudaEventElapsedTime, (float *ms, cudaEvent_t a, cudaEvent_t b), {
+    std::shared_ptr<double> from = ((Event *)a)->time, to = ((Event *)b)->time;
+    REFUSE(!from || !to, cudaErrorInvalidResourceHandle);
+    REFUSE(!*from || !*to, cudaErrorNotReady);
+    *ms = (float)(*to - *from);
+})
+API(cudaStreamWaitEvent, (cudaStream_t s, cudaEvent_t handle, unsigned), {
     Event *e = (Event *)handle;
     std::shared_ptr<Stream> on = e->stream, mine = stream_of(s);
     REFUSE(!mine, cudaErrorInvalidResourceHandle);
@@ -765,31 +647,22 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t handle, unsigned)
     }
     REFUSE(mine->capture && on, cudaErrorStreamCaptureIsolation);
     return on ? enqueue_whole(s, [=] { run_until(*on, ticket); }) : cudaSuccess;
-}
-cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode mode)
-{
-    ENTER(cudaStreamBeginCapture);
+})
+API(cudaStreamBeginCapture, (cudaStream_t s, cudaStreamCaptureMode mode), {
     std::shared_ptr<Stream> stream = stream_of(s);
     REFUSE(!s, cudaErrorStreamCaptureUnsupported);
     REFUSE(!stream || stream->capture, cudaErrorIllegalState);
-    stream->capture = std::make_shared<Capture>();
-    stream->capture->thread = std::this_thread::get_id();
-    stream->capture->mode = mode;
+    stream->capture.reset(new Capture{{}, std::this_thread::get_id(), mode, false});
     state().captures.insert(stream->capture.get());
-    return cudaSuccess;
-}
-cudaError_t cudaStreamIsCapturing(cudaStream_t s, cudaStreamCaptureStatus *status)
-{
-    ENTER(cudaStreamIsCapturing);
+})
+API(cudaStreamIsCapturing, (cudaStream_t s, cudaStreamCaptureStatus *status), {
     std::shared_ptr<Stream> stream = stream_of(s);
     *status = !stream || !stream->capture ? cudaStreamCaptureStatusNone
               : stream->capture->invalid  ? cudaStreamCaptureStatusInvalidated
                                           : cudaStreamCaptureStatusActive;
-    return cudaSuccess;
-}
-cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph)
+})
+static cudaError_t end_capture(cudaStream_t s, cudaGraph_t *graph, cudaError_t error)
 {
-    Call call("cudaStreamEndCapture");
     std::shared_ptr<Stream> stream = stream_of(s);
     *graph = nullptr;
     REFUSE(!stream || !stream->capture, cudaErrorIllegalState);
@@ -798,81 +671,36 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph)
         if (other.second->capture == c)
             other.second->capture.reset();
     state().captures.erase(c.get());
-    if (call.error)
-        return call.error;
-    REFUSE(c->invalid, cudaErrorStreamCaptureInvalidated);
+    REFUSE(error || c->invalid, error ? error : cudaErrorStreamCaptureInvalidated);
     *graph = (cudaGraph_t) new Capture(*c);
     return cudaSuccess;
 }
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t *e, cudaGraph_t g, unsigned long long)
+extern "C" cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph)
 {
-    ENTER(cudaGraphInstantiate);
-    *e = (cudaGraphExec_t) new Capture(*(Capture *)g);
-    return cudaSuccess;
+    Call call("cudaStreamEndCapture"); /* ends it also if it fails */
+    return end_capture(s, graph, call.error);
 }
-cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t s)
-{
-    ENTER(cudaGraphLaunch);
+API(cudaGraphInstantiate, (cudaGraphExec_t * e, cudaGraph_t g, unsigned long long),
+    *e = (cudaGraphExec_t) new Capture(*(Capture *)g))
+API(cudaGraphLaunch, (cudaGraphExec_t e, cudaStream_t s), {
     cudaError_t error = enqueue_whole(s, [] {});
     for (const Work &w : ((Capture *)e)->nodes)
         error = error ? error : enqueue(s, w);
     return error;
-}
-cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t)
-{
-    ENTER(cudaGraphUpload);
-    return cudaSuccess;
-}
-cudaError_t cudaGraphDestroy(cudaGraph_t g)
-{
-    ENTER(cudaGraphDestroy);
-    delete (Capture *)g;
-    return cudaSuccess;
-}
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g)
-{
-    ENTER(cudaGraphExecDestroy);
-    delete (Capture *)g;
-    return cudaSuccess;
-}
+})
+API(cudaGraphUpload, (cudaGraphExec_t, cudaStream_t), )
+API(cudaGraphDestroy, (cudaGraph_t g), delete (Capture *)g)
+API(cudaGraphExecDestroy, (cudaGraphExec_t g), delete (Capture *)g)
 
 /* ---- the device ---- */
 
-cudaError_t cudaGetDeviceCount(int *n)
-{
-    ENTER(cudaGetDeviceCount);
-    *n = 1;
-    return cudaSuccess;
-}
-cudaError_t cudaSetDevice(int d)
-{
-    ENTER(cudaSetDevice);
-    REFUSE(d != 0, cudaErrorInvalidDevice);
-    device = d;
-    return cudaSuccess;
-}
-cudaError_t cudaGetDevice(int *d)
-{
-    ENTER(cudaGetDevice);
-    *d = device;
-    return cudaSuccess;
-}
-cudaError_t cudaDriverGetVersion(int *v)
-{
-    ENTER(cudaDriverGetVersion);
-    *v = CUDART_VERSION;
-    return cudaSuccess;
-}
-cudaError_t cudaRuntimeGetVersion(int *v)
-{
-    ENTER(cudaRuntimeGetVersion);
-    *v = CUDART_VERSION;
-    return cudaSuccess;
-}
-cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int d)
-{
-    ENTER(cudaDeviceGetAttribute);
-    REFUSE(d != 0, cudaErrorInvalidDevice);
+API(cudaGetDeviceCount, (int *n), *n = 1)
+API(cudaSetDevice, (int d), REFUSE(d != 0, cudaErrorInvalidDevice); device = d)
+API(cudaGetDevice, (int *d), *d = device)
+API(cudaDriverGetVersion, (int *v), *v = CUDART_VERSION)
+API(cudaRuntimeGetVersion, (int *v), *v = CUDART_VERSION)
+API(cudaDeviceGetAttribute, (int *v, cudaDeviceAttr a, int d), {
+    int smem = (int)shared_limit();
     const std::map<int, int> known = {
         {cudaDevAttrComputeCapabilityMajor, arch() / 10},
         {cudaDevAttrComputeCapabilityMinor, arch() % 10},
@@ -880,26 +708,19 @@ cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int d)
         {cudaDevAttrMaxThreadsPerBlock, 1024},
         {cudaDevAttrWarpSize, 32},
         {cudaDevAttrMaxSharedMemoryPerBlock, 48 << 10},
-        {cudaDevAttrMaxSharedMemoryPerBlockOptin, (int)shared_limit()},
-        {cudaDevAttrMaxSharedMemoryPerMultiprocessor, (int)shared_limit() + 1024},
-        {cudaDevAttrReservedSharedMemoryPerBlock, 1024},
+        {cudaDevAttrMaxSharedMemoryPerBlockOptin, smem},
+        {cudaDevAttrMaxSharedMemoryPerMultiprocessor, smem + 1024},
         {cudaDevAttrMaxThreadsPerMultiProcessor, arch() == 75 ? 1024 : 2048},
         {cudaDevAttrMaxRegistersPerBlock, 65536},
         {cudaDevAttrL2CacheSize, 4 << 20},
         {cudaDevAttrClockRate, 1000000},
-        {cudaDevAttrMemoryClockRate, 1000000},
-        {cudaDevAttrGlobalMemoryBusWidth, 64},
         {cudaDevAttrCanMapHostMemory, 1},
-        {cudaDevAttrUnifiedAddressing, 1},
-        {cudaDevAttrAsyncEngineCount, 1},
-        {cudaDevAttrConcurrentKernels, 1}};
+        {cudaDevAttrUnifiedAddressing, 1}};
+    REFUSE(d != 0, cudaErrorInvalidDevice);
     auto i = known.find(a);
     *v = i == known.end() ? 0 : i->second;
-    return cudaSuccess;
-}
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int d)
-{
-    ENTER(cudaGetDeviceProperties);
+})
+API(cudaGetDeviceProperties, (cudaDeviceProp * p, int d), {
     REFUSE(d != 0, cudaErrorInvalidDevice);
     memset(p, 0, sizeof *p);
     snprintf(p->name, sizeof p->name, "simulated sm_%d", arch());
@@ -916,69 +737,69 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int d)
     p->regsPerBlock = 65536;
     p->l2CacheSize = 4 << 20;
     p->canMapHostMemory = p->unifiedAddressing = 1;
-    return cudaSuccess;
-}
-cudaError_t cudaGetLastError(void)
+})
+extern "C" cudaError_t cudaGetLastError(void)
 {
     cudaError_t e = last_error;
     last_error = state().sticky;
     return e;
 }
-cudaError_t cudaPeekAtLastError(void)
-{
-    return last_error;
-}
+SAME(cudaPeekAtLastError, (void), last_error)
 
-#define ERRORS(X)                                                                                  \
-    X(cudaSuccess, "no error")                                                                     \
-    X(cudaErrorInvalidValue, "invalid argument")                                                   \
-    X(cudaErrorMemoryAllocation, "out of memory")                                                  \
-    X(cudaErrorInvalidConfiguration, "invalid configuration argument")                             \
-    X(cudaErrorInvalidPitchValue, "invalid pitch argument")                                        \
-    X(cudaErrorInvalidSymbol, "invalid device symbol")                                             \
-    X(cudaErrorInsufficientDriver, "CUDA driver version is insufficient for CUDA runtime version") \
-    X(cudaErrorInvalidDeviceFunction, "invalid device function")                                   \
-    X(cudaErrorNoDevice, "no CUDA-capable device is detected")                                     \
-    X(cudaErrorInvalidDevice, "invalid device ordinal")                                            \
-    X(cudaErrorNoKernelImageForDevice, "no kernel image is available for execution on the device") \
-    X(cudaErrorECCUncorrectable, "uncorrectable ECC error encountered")                            \
-    X(cudaErrorInvalidResourceHandle, "invalid resource handle")                                   \
-    X(cudaErrorIllegalState, "the operation cannot be performed in the present state")             \
-    X(cudaErrorNotReady, "device not ready")                                                       \
-    X(cudaErrorIllegalAddress, "an illegal memory access was encountered")                         \
-    X(cudaErrorLaunchOutOfResources, "too many resources requested for launch")                    \
-    X(cudaErrorLaunchFailure, "unspecified launch failure")                                        \
-    X(cudaErrorNotSupported, "operation not supported")                                            \
-    X(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing")       \
-    X(cudaErrorStreamCaptureInvalidated,                                                           \
-      "operation failed due to a previous error during capture")                                   \
-    X(cudaErrorStreamCaptureImplicit,                                                              \
-      "operation would make the legacy stream depend on a capturing blocking stream")              \
-    X(cudaErrorStreamCaptureIsolation, "dependency created on uncaptured work in another stream")  \
-    X(cudaErrorCapturedEvent,                                                                      \
-      "operation not permitted on an event last recorded in a capturing stream")
-
-const char *cudaGetErrorName(cudaError_t e)
+struct ErrorText {
+    cudaError_t error;
+    const char *name, *text;
+};
+#define E(name, text)                                                                              \
+    {                                                                                              \
+        name, #name, text                                                                          \
+    }
+static const ErrorText &error_text(cudaError_t e)
 {
-#define X(name, text)                                                                              \
-    if (e == name)                                                                                 \
-        return #name;
-    ERRORS(X)
-#undef X
-    return "cudaErrorUnknown";
+    static const ErrorText known[] = {
+        E(cudaSuccess, "no error"),
+        E(cudaErrorInvalidValue, "invalid argument"),
+        E(cudaErrorMemoryAllocation, "out of memory"),
+        E(cudaErrorInvalidConfiguration, "invalid configuration argument"),
+        E(cudaErrorInvalidPitchValue, "invalid pitch argument"),
+        E(cudaErrorInvalidSymbol, "invalid device symbol"),
+        E(cudaErrorInsufficientDriver,
+          "CUDA driver version is insufficient for CUDA runtime version"),
+        E(cudaErrorInvalidDeviceFunction, "invalid device function"),
+        E(cudaErrorNoDevice, "no CUDA-capable device is detected"),
+        E(cudaErrorInvalidDevice, "invalid device ordinal"),
+        E(cudaErrorNoKernelImageForDevice,
+          "no kernel image is available for execution on the device"),
+        E(cudaErrorECCUncorrectable, "uncorrectable ECC error encountered"),
+        E(cudaErrorInvalidResourceHandle, "invalid resource handle"),
+        E(cudaErrorIllegalState, "the operation cannot be performed in the present state"),
+        E(cudaErrorNotReady, "device not ready"),
+        E(cudaErrorIllegalAddress, "an illegal memory access was encountered"),
+        E(cudaErrorLaunchOutOfResources, "too many resources requested for launch"),
+        E(cudaErrorLaunchFailure, "unspecified launch failure"),
+        E(cudaErrorNotSupported, "operation not supported"),
+        E(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing"),
+        E(cudaErrorStreamCaptureIsolation,
+          "dependency created on uncaptured work in another stream"),
+    };
+    static const ErrorText other = {e, "cudaErrorUnknown", "unknown error"};
+    for (const ErrorText &t : known)
+        if (t.error == e)
+            return t;
+    return other;
 }
-const char *cudaGetErrorString(cudaError_t e)
+extern "C" const char *cudaGetErrorName(cudaError_t e)
 {
-#define X(name, text)                                                                              \
-    if (e == name)                                                                                 \
-        return text;
-    ERRORS(X)
-#undef X
-    return "unknown error";
+    return error_text(e).name;
+}
+extern "C" const char *cudaGetErrorString(cudaError_t e)
+{
+    return error_text(e).text;
 }
 
 /* ---- what tests ask ---- */
 
+extern "C" {
 void cudasim_fail_next(const char *call, int after, int error)
 {
     std::lock_guard<std::recursive_mutex> guard(state().lock);
@@ -993,7 +814,8 @@ void cudasim_kernels(void (*each)(const cudasim_kernel *, void *), void *user)
 {
     std::lock_guard<std::recursive_mutex> guard(state().lock);
     for (auto &i : state().functions) {
-        const Counters c = kernel_of(i.first)->counters;
+        Kernel *kernel = kernel_of(i.first);
+        const Counters c = kernel ? kernel->counters : Counters{};
         string name = demangled(i.second.name);
         cudasim_kernel k = {name.c_str(), c.launches,     c.instructions, c.mma,
                             c.passes,     c.passes_ideal, c.sectors,      c.sectors_ideal};

@@ -1,9 +1,7 @@
-/* sim.h - what the files of the simulator share: decoded kernels (parse.cpp), the meaning of an
- * instruction (arith.cpp: lane by lane; run.cpp: memory and collectives), and device memory
- * (memory.cpp). runtime.cpp stands in for libcudart and ties them together.
- *
- * A register holds 32 lanes in a row: 4 bytes a lane (8 for .b64 and .f64), so that one
- * instruction is one loop over a row. Predicates are bit masks. Immediates are constant rows. */
+/* sim.h - what the files of the simulator share. parse.cpp: PTX to decoded kernels; arith.cpp: what
+ * a lane computes; run.cpp: warps and blocks; memory.cpp: memory and its checks; runtime.cpp: the
+ * calls of libcudart. A register is a row of 32 lanes, 4 bytes each (8 for .b64 and .f64), so that
+ * one instruction is one loop over rows. Predicates are bit masks; immediates are constant rows. */
 #pragma once
 #include <stdint.h>
 #include <string.h>
@@ -26,40 +24,40 @@ typedef int64_t s64;
 using std::string;
 using std::vector;
 
-/* ---- decoded kernels ---- */
-
 struct Warp;
+struct Block;
 struct Inst;
 struct Allocation;
-typedef void (*Pure)(const Warp &w, const Inst &in, void *d); /* all lanes of one result */
-typedef void (*Action)(Warp &w, const Inst &in, u32 mask);    /* anything else */
+struct Function;                                                /* parsed, not decoded: parse.cpp */
+typedef void (*Pure)(const Warp &w, const Inst &in, void *d);   /* all lanes of one result */
+typedef void (*Action)(Warp &w, const Inst &in, u32 mask);      /* anything else */
+typedef u32 (*Compare)(const void *a, const void *b, int half); /* in which lanes it holds */
 
 enum Flow : u8 { PURE, ACTION, BRANCH, TABLE, EXIT, BARRIER };
 enum Space : u8 { GENERIC, GLOBAL, SHARED, LOCAL, PARAM };
+enum RegKind : u8 { PREDICATE, WORD, LONG, CONST };
+enum Touch { READ, WRITE, ATOMIC };
 
 struct Type {
-    char kind; /* b s u f, q for bfloat16, p for predicates, 0 for none */
-    u8 bits;   /* of an element */
-    u8 lanes;  /* 2 for packed halves */
+    char kind;      /* b s u f, q for bfloat16, p for predicates, 0 for none */
+    u8 bits, lanes; /* of an element; 2 lanes for packed halves */
+    char extra;     /* z for .ftz, s for .sat */
 };
 
 struct Inst {
     Flow flow;
     Space space;
-    Type type;
-    char mode; /* distinguishes the forms of an action */
+    Type type, from; /* of the result; of the source of cvt */
+    char mode;       /* tells forms of an instruction apart */
     u8 dsts, srcs;
-    bool wide_result, wide_address, nc, trans;
-    s32 pred;      /* guard, or -1 */
-    u32 negate;    /* xor of the guard */
-    s32 target;    /* of a branch; or which table */
-    s32 offset[2]; /* of the first and second address operand */
-    union {
-        Pure pure;
-        Action act;
-    };
-    u32 (*compare)(const void *a, const void *b, int half); /* of setp and set: which lanes */
-    u32 op[20];               /* results, then sources: rows (see Warp::row) or predicates */
+    bool wide, wide_address, option; /* 8-byte rows of data, of addresses; .trans, .clamp, !p */
+    s32 pred, target;                /* guard or -1; of a branch, or which table */
+    u32 negate;                      /* xor of the guard */
+    s32 offset[2];                   /* of the address operands */
+    Pure pure;
+    Action act;
+    Compare compare;
+    u32 op[20];               /* results, then sources: rows (Warp::row) or predicates */
     mutable Allocation *hint; /* where this instruction last found its address */
 };
 
@@ -67,87 +65,72 @@ struct Source {
     int file, line;
     string text;
 };
-
-struct Param {
-    size_t offset, size;
-};
-
 struct Counters {
     u64 launches, instructions, mma, passes, passes_ideal, sectors, sectors_ideal;
 };
-
-struct Function; /* parsed, not yet decoded: parse.cpp */
-
+struct Declared {
+    string name;
+    Type type;
+    size_t size, align, offset;
+};
 struct Module {
     std::map<string, std::shared_ptr<Function>> functions;
+    std::map<string, Declared> shared;                     /* at module scope; size 0: dynamic */
     std::map<string, std::pair<char *, size_t>> variables; /* .global and .const */
-    std::map<string, std::pair<size_t, size_t>> shared;    /* size (0: dynamic) and alignment */
     std::map<int, string> files;
 };
-
 struct Kernel {
     string name;
     Module *module;
-    vector<Param> params;
-    size_t param_bytes, shared, local;
-    int max_threads; /* of __launch_bounds__, or 1024 */
+    vector<Declared> params;
+    size_t param_bytes, shared, local, reg_bytes, preds;
+    int max_threads, max_dynamic; /* of __launch_bounds__; of cudaFuncSetAttribute */
     bool decoded;
     vector<Inst> code;
     vector<Source> sources;
-    vector<u64> consts; /* rows of immediates */
-    size_t reg_bytes, preds;
+    vector<u64> consts;
     vector<vector<s32>> tables;
     Counters counters;
-    int max_dynamic; /* set by cudaFuncSetAttribute */
 };
 
-/* An instruction while it is decoded. */
-enum RegKind : u8 { PREDICATE, WORD, LONG, CONST };
 struct Operand {
     RegKind kind;
     u64 value; /* number of the register, or the constant */
 };
-struct Draft {
+struct Draft { /* an instruction while it is decoded */
     Inst in;
     string name;
     vector<string> mods;
     vector<Type> types;
     vector<Operand> dst, src;
-    vector<int> groups; /* sizes of the source operands */
     bool has(const char *mod) const
     {
-        for (const string &m : mods)
-            if (m == mod)
-                return true;
-        return false;
+        return std::find(mods.begin(), mods.end(), mod) != mods.end();
     }
 };
 
 void ptx_module(const char *text, size_t size, Module &m);
-bool ptx_kernel(Module &m, const string &name, Kernel &k); /* its parameters; not its code */
-void ptx_decode(Kernel &k);
+bool ptx_kernel(Module &m, const string &name, Kernel &k); /* its parameters */
+void ptx_decode(Kernel &k);                                /* its code */
 /* Choose what executes an instruction; false: not known. */
 bool pick_pure(Draft &d);
+bool pick_compare(Draft &d);
+bool pick_memory(Draft &d);
 bool pick_action(Draft &d);
-bool pick_compare(Draft &d); /* setp, set, and, or, xor, not, mov of predicates */
 void unknown_instruction(Warp &w, const Inst &in, u32 mask);
-
-/* ---- running ---- */
 
 struct Dim {
     u32 x, y, z;
 };
-
 struct Launch {
     Kernel *kernel;
     Dim grid, block;
     size_t dynamic_shared;
     vector<char> params;
-    u32 base;      /* ids of its blocks start here + 1; base itself means several of its blocks */
-    u32 floor;     /* before griddepcontrol.wait: data touched since this id may not be ready */
     bool overlaps; /* it may start before the launch before it has ended */
+    u32 base;      /* its blocks are base + 1 and so on; base itself stands for several of them */
+    u32 floor;     /* before griddepcontrol.wait: what was touched since may not be ready */
 };
-
 struct Copy { /* a cp.async in flight */
     int lane;
     u32 group, to, bytes, valid;
@@ -157,17 +140,15 @@ struct Group { /* lanes at the same instruction */
     s32 pc;
     u32 mask;
 };
-struct Block;
 struct Warp {
     Block *block;
     char *bank[2]; /* registers, constants */
     vector<u64> regs;
     vector<u32> pred;
     vector<char> local;
-    Group groups[33];
-    int count;
+    Group groups[64];
+    int count, first, index;
     u32 alive, waited, epoch;
-    int first, index;
     s32 pc, barrier;
     vector<Copy> copies;
     u32 committed[32];
@@ -176,32 +157,44 @@ struct Warp {
         return bank[op & 1] + (op & ~1u);
     }
 };
+struct Block {
+    const Launch &launch;
+    Kernel &k;
+    Dim id;
+    u32 number; /* as memory remembers it */
+    vector<char> smem;
+    vector<u32> writer, reader; /* of every 2 bytes of shared memory: memory.cpp */
+    vector<Warp> warps;
+    u32 epoch;
+    bool fenced, acquired; /* after a membar; after an atomic */
+};
 
 struct Fault {
     string what;
 };
+[[noreturn]] void fault(const Warp &w, const string &what, int lane = -1);
+void need_members(const Warp &w, u32 op, u32 mask); /* of a .sync instruction */
 void run_launch(Launch &l);
 u32 run_next_id(void);
 
-/* ---- device memory ---- */
-
 struct Allocation {
     u64 base;
-    size_t size, missing; /* missing: bytes never written */
+    size_t size, missing; /* bytes that were never written */
     bool host;
     vector<u64> written;  /* a bit per byte */
     u32 *writer, *reader; /* per 4 bytes: last block << 4 | which bytes */
 };
-
-void memory_add(u64 base, size_t size, bool host, bool written);
+void memory_add(u64 base, size_t size, bool host);
 bool memory_remove(u64 base, bool host);
-Allocation *memory_find(u64 address);
+Allocation *memory_find(u64 address); /* that holds it, or null */
 size_t memory_used(void);
-/* What is wrong with touching a range from the host, or "". */
-string memory_touch(u64 address, size_t bytes, bool write);
-void memory_written(Allocation *a, size_t at, size_t bytes);
-bool memory_is_written(const Allocation *a, size_t at, size_t bytes);
-void memory_forget_blocks(void); /* block ids start again */
+string memory_touch(u64 address, size_t bytes, bool write); /* what is wrong with it, or "" */
+void memory_forget_blocks(void);
+void memory_start_launch(const Launch &l);
+void memory_start_block(Block &b);
+void memory_next_epoch(Block &b);
+
+#define EACH(mask) for (u32 m_ = (mask), l; m_ && (l = __builtin_ctz(m_), true); m_ &= m_ - 1)
 
 template <class T> inline T load(const void *row, int lane)
 {
@@ -213,6 +206,32 @@ template <class T> inline void store(void *row, int lane, T v)
 {
     memcpy((char *)row + lane * sizeof(T), &v, sizeof(T));
 }
+template <class To, class From> inline To bits_as(From f)
+{
+    return load<To>(&f, 0);
+}
 
-float half_to_float(u16 h);
-u16 float_to_half(float f);
+inline float half_to_float(u16 h)
+{
+    u32 m = h & 0x7fff;
+    float f = bits_as<float>(m << 13) * 0x1p112f; /* also right for subnormal halves */
+    u32 u = bits_as<u32>(f) | (m >= 0x7c00 ? 0x7f800000 : 0);
+    return bits_as<float>(u | (u32)(h & 0x8000) << 16);
+}
+inline u16 float_to_half(float f) /* to nearest even */
+{
+    u32 u = bits_as<u32>(f), sign = u >> 16 & 0x8000, m = u & 0x7fffffff;
+    u32 normal = (m - 0x38000000 + 0xfff + (m >> 13 & 1)) >> 13;
+    u32 subnormal = bits_as<u32>(bits_as<float>(m) + 0.5f) - bits_as<u32>(0.5f);
+    u32 r = m < 0x38800000 ? subnormal : m >= 0x47800000 ? 0x7c00 : normal;
+    return m > 0x7f800000 ? 0x7fff : sign | r;
+}
+inline float bf16_to_float(u16 h)
+{
+    return bits_as<float>((u32)h << 16);
+}
+inline u16 float_to_bf16(float f)
+{
+    u32 u = bits_as<u32>(f);
+    return (u & 0x7fffffff) > 0x7f800000 ? 0x7fff : (u + 0x7fff + (u >> 16 & 1)) >> 16;
+}

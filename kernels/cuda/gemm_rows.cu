@@ -1,0 +1,119 @@
+/* gemm_rows.cu - the parts of the matrix product that memory bounds: few rows, where each weight is
+ * read once and used at once; sums of partial products; data to measure with. */
+#include "gemm.h"
+
+enum { THREADS = 128, COLUMNS = GEMM_COLUMNS / (THREADS / 32) /* of a warp */ };
+
+template <class T> DEVICE void widen(float (&to)[8], uint4 raw)
+{
+    T v[8];
+    memcpy(v, &raw, 16);
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        to[i] = to_float(v[i]);
+}
+
+/* A warp takes COLUMNS columns of all rows; its lanes share the depth. */
+template <class T, int ROWS>
+static __global__ void __launch_bounds__(THREADS) few(const __grid_constant__ gemm_args a)
+{
+    int lane = threadIdx.x % 32;
+    int n0 = blockIdx.x * GEMM_COLUMNS + threadIdx.x / 32 * COLUMNS;
+    float sum[ROWS][COLUMNS] = {};
+    grid_wait();
+    grid_release();
+#pragma unroll 2
+    for (int k = lane * 8; k < a.depth; k += 32 * 8) {
+        uint4 raw[COLUMNS];
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++)
+            raw[j] = n0 + j < a.out
+                         ? *(const uint4 *)((const T *)a.w + (int64_t)(n0 + j) * a.depth + k)
+                         : make_uint4(0, 0, 0, 0);
+        float w[COLUMNS][8], x[8];
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++)
+            widen<T>(w[j], raw[j]);
+#pragma unroll
+        for (int m = 0; m < ROWS; m++) {
+            uint4 piece = make_uint4(0, 0, 0, 0);
+            if (m < a.rows)
+                piece = *(const uint4 *)((const T *)a.x + (int64_t)m * a.ld1 + k);
+            widen<T>(x, piece);
+#pragma unroll
+            for (int j = 0; j < COLUMNS; j++)
+#pragma unroll
+                for (int i = 0; i < 8; i++)
+                    sum[m][j] = fmaf(x[i], w[j][i], sum[m][j]);
+        }
+    }
+    float mine[COLUMNS] = {};
+#pragma unroll
+    for (int m = 0; m < ROWS; m++)
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++) {
+            for (int step = 16; step; step /= 2)
+                sum[m][j] += __shfl_xor_sync(~0u, sum[m][j], step);
+            if (lane == m)
+                mine[j] = sum[m][j];
+        }
+    if (lane < ROWS && lane < a.rows && n0 < a.out)
+        finish(a, lane, n0, make_float4(mine[0], mine[1], mine[2], mine[3]),
+               ask_residual(a, lane, n0));
+}
+
+gemm_kernel gemm_few(int type, int rows)
+{
+    if (type == CUDA_F16)
+        return rows <= 1 ? few<__half, 1> : rows <= 4 ? few<__half, 4> : few<__half, GEMM_FEW>;
+    return rows <= 1   ? few<__nv_bfloat16, 1>
+           : rows <= 4 ? few<__nv_bfloat16, 4>
+                       : few<__nv_bfloat16, GEMM_FEW>;
+}
+
+static __global__ void __launch_bounds__(THREADS) sum_parts(const __grid_constant__ gemm_args a)
+{
+    int fours = (a.out + 3) / 4;
+    int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x, each = (int64_t)a.rows * fours;
+    grid_wait();
+    grid_release();
+    if (i >= each)
+        return;
+    int m = (int)(i / fours), n = (int)(i % fours) * 4;
+    float4 residual = ask_residual(a, m, n), sum = make_float4(0, 0, 0, 0);
+    const float4 *from = (const float4 *)a.partial + i;
+#pragma unroll 4
+    for (int s = 0; s < a.stages; s++, from += each) {
+        float4 v = *from;
+        sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
+    }
+    finish(a, m, n, sum, residual);
+}
+
+gemm_kernel gemm_sum(void)
+{
+    return sum_parts;
+}
+
+struct fill_args {
+    uint32_t *to;
+    int64_t words;
+};
+
+static __global__ void __launch_bounds__(THREADS) fill(const __grid_constant__ fill_args a)
+{
+    int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    grid_wait();
+    if (i < a.words) { /* each half: 0.03 to 0.06 as fp16, of either sign */
+        uint32_t r = (uint32_t)i * 2654435761u;
+        a.to[i] = 0x28002800u | ((r ^ r >> 15) & 0x83ff83ffu);
+    }
+}
+
+void gemm_fill(k_ctx *k, void *to, size_t bytes)
+{
+    fill_args a = zeroed<fill_args>();
+    a.to = (uint32_t *)to;
+    a.words = (int64_t)(bytes / 4);
+    launch(k, fill, blocks_of(a.words, THREADS), THREADS, 0, a);
+}

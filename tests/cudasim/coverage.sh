@@ -1,0 +1,21 @@
+#!/bin/bash
+# coverage.sh REPORTS ARCH... - every kernel must have run on every architecture, in one of the test
+# programs at least. A report of the simulator has a line for each kernel that the program holds: its
+# name, the architecture, launches, and counters.
+set -euo pipefail
+reports=$1
+shift
+for arch in "$@"; do
+    cat "$reports/$arch"-* | awk -F'\t' -v arch="$arch" '
+        NF >= 3 { launches[$1] += $3 }
+        END {
+            for (name in launches) {
+                kernels++
+                if (!launches[name]) { print "sm_" arch ": " name " has never run"; bad++ }
+            }
+            if (!kernels) { print "sm_" arch ": there are no reports"; bad++ }
+            if (!bad) print "sm_" arch ": all " kernels " kernels have run"
+            exit bad > 0
+        }' || status=1
+done
+exit ${status:-0}

@@ -1,0 +1,70 @@
+# rules.mk - the tests of kernels/ on the CUDA backend, whose GPU is the simulator of this folder.
+#
+# build/cudasim/ has the kernels as PTX, the simulator, and test programs of tests/kernels/, and the
+# golden frames, linked with both; ARCH/NAME.sh runs one as a GPU of that architecture. sm_80 runs
+# every case; 75 and 90 a share that still executes every kernel (coverage.sh).
+SIM       := $(BUILD)/cudasim
+SIM_ARCHS := 75 80 90
+SIM_TESTS := attention conv linear elementwise embed image noise norm picture delta contract
+SIM_TESTS := $(filter $(SIM_TESTS),$(patsubst tests/kernels/test_%.c,%,$(wildcard tests/kernels/test_*.c)))
+SIM_CU    := $(patsubst kernels/cuda/%.cu,$(SIM)/obj/%.cu.o,$(wildcard kernels/cuda/*.cu))
+SIM_OBJ   := $(patsubst tests/cudasim/%.cpp,$(SIM)/obj/%.o,$(filter-out tests/cudasim/test_%,$(wildcard tests/cudasim/*.cpp)))
+SIM_HOST  := $(filter-out $(CUDA_OBJ),$(KERNELS_OBJ))
+SIM_PROGRAMS := $(patsubst %,$(SIM)/test_%,$(SIM_TESTS) golden counters)
+SIM_PTX   := $(foreach a,$(SIM_ARCHS),-gencode arch=compute_$(a),code=compute_$(a))
+CXX       ?= c++
+
+ifneq ($(NVCC),)
+SIM_UNITS := $(foreach a,$(SIM_ARCHS),$(patsubst %,$(SIM)/$(a)/%.sh,conv-candidates linear-candidates golden counters $(SIM_TESTS)))
+endif
+
+$(SIM)/obj/%.cu.o: kernels/cuda/%.cu
+	@mkdir -p $(@D)
+	@echo "  NVCC  $< (PTX)"
+	@$(NVCC) $(NVCC_FLAGS) $(SIM_PTX) --no-compress -c -o $@ $<
+
+$(SIM)/obj/%.o: tests/cudasim/%.cpp
+	@mkdir -p $(@D)
+	@echo "  CXX   $<"
+	@$(CXX) -std=c++17 -O2 -g -fPIC -Wall -Wextra $(CUDA_DEFS) -MMD -MP -c -o $@ $<
+
+$(SIM)/libcudasim.a: $(SIM_OBJ)
+	@rm -f $@ && $(AR) rcs $@ $^
+
+# Plain objects, not the library: it has the same kernels as machine code.
+$(patsubst %,$(SIM)/test_%,$(SIM_TESTS)): $(SIM)/%: $(BUILD)/obj/tests/kernels/%.o
+$(SIM)/test_golden: $(BUILD)/obj/tests/unit/streamdiffusion/test_golden.o $(SD_OBJ)
+$(SIM)/test_counters: $(BUILD)/obj/tests/cudasim/test_counters.o
+$(SIM_PROGRAMS): $(SIM_HOST) $(SIM_CU) $(SIM)/libcudasim.a
+	@echo "  LINK  $@"
+	@$(CXX) $(SAN) -fopenmp -rdynamic -o $@ $(filter %.o,$^) $(SIM)/libcudasim.a -ldnnl \
+	  $(call pkg,--libs,$(PKGS_PLUGIN)) $(CHECK_LIBS) -lm -ldl -lpthread
+
+# What a program is run with. No fork: one process, one report. Candidates of the matrix product
+# number some hundred, in an order in which a stride of 5 meets every tile and split.
+define sim_script
+#!/bin/sh
+export BED_DEVICE=cuda CK_FORK=no CUDASIM_ARCH=$(1) CUDASIM_REPORT=$(abspath $(SIM))/report/$(1)-$(2)
+export SCOPE_CUDA_TUNE=off SCOPE_CUDA_LIBRARIES=none CUDA_VISIBLE_DEVICES=0
+$(if $(filter %-candidates,$(2)),export BED_CANDIDATES=0:5:96:$(if $(filter 80,$(1)),10,30),$(if $(filter 80,$(1)),,export BED_SHARE=1/3))
+exec $(abspath $(SIM))/test_$(firstword $(subst -, ,$(2)))
+endef
+$(SIM_UNITS): $(SIM)/%.sh: $(SIM_PROGRAMS) tests/cudasim/rules.mk
+	@mkdir -p $(@D)
+	$(file >$@,$(call sim_script,$(patsubst %/,%,$(dir $*)),$(notdir $*)))
+
+.PHONY: test-cudasim sim-programs
+sim-programs: $(SIM_UNITS)
+
+test-cudasim: $(BUILD)/deps.ok ## the CUDA backend's tests on a simulated GPU
+	@$(MAKE) --no-print-directory -j$(JOBS) sim-programs
+	@rm -rf $(SIM)/report && mkdir -p $(SIM)/report
+	@BUILD=$(abspath $(BUILD)) LOGS=$(abspath $(SIM))/logs tests/run.sh $(JOBS) $(abspath $(SIM_UNITS))
+	@tests/cudasim/coverage.sh $(SIM)/report $(SIM_ARCHS)
+
+# Registers, spills and matrix instructions of the kernels that ship, with NVIDIA's cuobjdump.
+.PHONY: check-sass
+check-sass: $(CUDA_OBJ)
+	@tests/cudasim/sass.sh $(BUILD)/cuobjdump $(CUDA_OBJ) || [ $$? = 77 ]
+
+-include $(wildcard $(SIM)/obj/*.d)
