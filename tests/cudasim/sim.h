@@ -148,7 +148,7 @@ struct Warp {
     vector<char> local;
     Group groups[64];
     int count, first, index;
-    u32 alive, waited, epoch;
+    u32 alive, waited, epoch, carry;
     s32 pc, barrier;
     vector<Copy> copies;
     u32 committed[32];

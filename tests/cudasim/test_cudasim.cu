@@ -269,7 +269,10 @@ static __global__ void features(const __grid_constant__ struct big a)
     int t = threadIdx.x;
     float x = a.x[t], y = a.x[t + 64];
     const int *table = a.table;
-    a.y[t] = reals(x, y);
+    a.y[t] = reals(x, y) + sinf(x * 1e9f) * 1e-30f;
+    unsigned __int128 product =
+        (unsigned __int128)table[t] * table[t] * table[t] * table[t] * table[t];
+    a.i[264 + t] = (int)(product >> 64) ^ (int)(product >> 40);
     a.y[64 + t] = not_inlined(x, table[t]) + constants[t & 3];
     a.y[128 + t] = __half2float(__hadd(__float2half(x), __float2half(y)));
     __half2 h = __hfma2(__floats2half2_rn(x, y), __floats2half2_rn(y, x), __float2half2_rn(0.5f));
@@ -301,7 +304,7 @@ static void close_to(float a, float b, const char *what, int i)
 static void run_features(void)
 {
     float x[128], y[320], c[4] = {1, 2, 3, 4};
-    int i[262];
+    int i[328];
     struct big a = {};
     for (int k = 0; k < 128; k++)
         x[k] = (k * 37 % 128) / 128.0f + 0.01f;
@@ -330,6 +333,9 @@ static void run_features(void)
         close_to(y[256 + t], __bfloat162float(__float2bfloat16(u * v)), "bfloat16", t);
         long long r = integers(a.table[t] * 12345 - 99999, a.table[t + 1] * 2654435761u,
                                a.table[t] * 987654321ll - 5);
+        unsigned __int128 five =
+            (unsigned __int128)a.table[t] * a.table[t] * a.table[t] * a.table[t] * a.table[t];
+        expect(i[264 + t] == ((int)(five >> 64) ^ (int)(five >> 40)), "carries", "a wrong result");
         expect(((long long *)i)[t] == r, "integers", "a wrong result");
         unsigned w = a.table[t], rev = 0,
                  p = (w & 255) | (t & 255) << 8 | (w >> 8 & 255) << 16 | (t >> 8 & 255) << 24;
