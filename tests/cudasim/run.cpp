@@ -17,8 +17,10 @@ void fault(const Warp &w, const string &what, int lane)
     const Block &b = *w.block;
     const Source &s = b.k.sources[w.pc];
     auto n = [](u32 v) { return std::to_string(v); };
-    string t = what + " at " + b.k.module->files[s.file] + ":" + n(s.line) + " in " + b.k.name +
-               ", block (" + n(b.id.x) + "," + n(b.id.y) + "," + n(b.id.z) + ")" +
+    auto place = [&](int file, int line) { return b.k.module->files[file] + ":" + n(line); };
+    string by = s.by_file ? ", inlined at " + place(s.by_file, s.by_line) : "";
+    string t = what + " at " + place(s.file, s.line) + by + " in " + b.k.name + ", block (" +
+               n(b.id.x) + "," + n(b.id.y) + "," + n(b.id.z) + ")" +
                (lane >= 0 ? ", thread " + n(w.first + lane) : ", warp " + n(w.index));
     throw Fault{t + "\n  " + s.text};
 }
@@ -108,18 +110,20 @@ typedef float Row8 __attribute__((vector_size(32), aligned(4)));
  * mode: q for bfloat16. option: c and d are halves. */
 template <int K> static void multiply(Warp &w, const Inst &in, u32 mask)
 {
-    float a[K / 4][64], b[K][8], t[64];
-    Row8 c[16];
+    float a[K / 4][64], b[K][8], t[64], c[2][64];
     const u32 *A = in.op + in.dsts, *B = A + K / 4, *C = B + K / 8;
     if (mask != ~0u)
         fault(w, "mma needs all 32 lanes of the warp together");
     w.block->k.counters.mma++;
     auto widen = [&](u32 op, float *to) {
-        const void *row = w.row(op);
-        for (int i = 0; i < 64 && in.mode == 'q'; i++)
-            to[i] = bf16_to_float(load<u16>(row, i));
-        for (int i = 0; i < 64 && in.mode != 'q'; i++)
-            to[i] = half_to_float(load<u16>(row, i));
+        u16 v[64];
+        memcpy(v, w.row(op), sizeof v);
+        if (in.mode == 'q')
+            for (int i = 0; i < 64; i++)
+                to[i] = bf16_to_float(v[i]);
+        else
+            for (int i = 0; i < 64; i++)
+                to[i] = half_to_float(v[i]);
     };
     for (int i = 0; i < K / 4; i++)
         widen(A[i], a[i]);
@@ -128,26 +132,27 @@ template <int K> static void multiply(Warp &w, const Inst &in, u32 mask)
         for (int e = 0; e < 64; e++)
             b[8 * i + e % 8][e / 8] = t[e];
     }
-    auto place = [&](const u32 *op, int m,
-                     int n) { /* of c and d in registers */
-                              return (char *)w.row(op[in.option ? m / 8 : m / 8 * 2 + n % 2]) +
-                                     (in.option ? (m % 8 * 8 + n) * 2 : (m % 8 * 4 + n / 2) * 4);
-    };
-    for (int i = 0; i < 128; i++) {
-        const char *p = place(C, i / 8, i % 8);
-        c[i / 8][i % 8] = in.option ? half_to_float(load<u16>(p, 0)) : load<float>(p, 0);
-    }
-    for (int half = 0; half < 2; half++)
+    /* Of c and d: rows 0 to 7, then 8 to 15; a register has even columns and one the odd ones. */
+    for (int half = 0; half < 2; half++) {
+        for (int l = 0; l < 64 && in.option; l++)
+            c[half][l] = half_to_float(load<u16>(w.row(C[half]), l));
+        for (int l = 0; l < 64 && !in.option; l++)
+            c[half][l] = load<float>(w.row(C[half * 2 + l % 2]), l / 2);
+        Row8 sum[8];
+        memcpy(sum, c[half], sizeof sum);
         for (int k = 0; k < K; k++) {
             Row8 row = load<Row8>(b[k], 0);
             for (int m = 0; m < 8; m++)
-                c[half * 8 + m] += row * a[k / 8 * 2 + half][m * 8 + k % 8];
+                sum[m] += row * a[k / 8 * 2 + half][m * 8 + k % 8];
         }
-    for (int i = 0; i < 128; i++)
-        if (in.option)
-            store<u16>(place(in.op, i / 8, i % 8), 0, float_to_half(c[i / 8][i % 8]));
-        else
-            store<float>(place(in.op, i / 8, i % 8), 0, c[i / 8][i % 8]);
+        memcpy(c[half], sum, sizeof sum);
+    }
+    for (int half = 0; half < 2; half++) {
+        for (int l = 0; l < 64 && in.option; l++)
+            store<u16>(w.row(in.op[half]), l, float_to_half(c[half][l]));
+        for (int l = 0; l < 64 && !in.option; l++)
+            store<float>(w.row(in.op[half * 2 + l % 2]), l / 2, c[half][l]);
+    }
 }
 
 /* ---- the rest ---- */
@@ -206,6 +211,28 @@ static void part(Warp &w, const Inst &in, u32 mask) /* mov.b32 {a, b}, s */
         EACH(mask) store<u32>(w.row(in.op[i]), l, s[l] >> i * bits & ((1ull << bits) - 1));
 }
 
+/* add.cc, subc, madc.hi and so on. mode: a, s, l or h; option: takes a carry; target: leaves one.
+ */
+static void carry(Warp &w, const Inst &in, u32 mask)
+{
+    u32 left = 0;
+    EACH(mask)
+    {
+        bool product = in.mode == 'l' || in.mode == 'h';
+        u64 a = load<u32>(w.row(in.op[1]), l), b = load<u32>(w.row(in.op[2]), l);
+        u64 ab = in.type.kind == 's' ? (u64)((s64)(s32)a * (s32)b) : a * b;
+        u64 c = in.option ? w.carry >> l & 1 : 0;
+        u64 r = in.mode == 's'   ? a - b - c
+                : in.mode == 'a' ? a + b + c
+                                 : (u32)(in.mode == 'h' ? ab >> 32 : ab) + c;
+        r += product ? load<u32>(w.row(in.op[3]), l) : 0;
+        left |= (u32)(r >> 32 & 1) << l;
+        store<u32>(w.row(in.op[0]), l, (u32)r);
+    }
+    if (in.target)
+        w.carry = (w.carry & ~mask) | left;
+}
+
 static void grid_wait(Warp &w, const Inst &, u32 mask)
 {
     w.waited |= mask;
@@ -243,6 +270,12 @@ bool pick_action(Draft &d)
         for (const char *m : {"bfly", "down", "up", "idx", "ballot", "any", "all", "uni"})
             if (d.has(m))
                 d.in.mode = n == "shfl" || *m != 'a' ? m[0] : m[2]; /* any: y, all: l */
+    if ((d.has("cc") || n == "addc" || n == "subc" || n == "madc") && d.in.type.bits == 32) {
+        d.in.mode = n[0] == 'm' ? d.has("hi") ? 'h' : 'l' : n[0];
+        d.in.option = n.back() == 'c';
+        d.in.target = d.has("cc");
+        d.in.act = carry;
+    }
     if (n == "mma")
         d.in.act = pick_multiply(d);
     if (n == "griddepcontrol")

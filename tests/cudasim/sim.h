@@ -62,7 +62,7 @@ struct Inst {
 };
 
 struct Source {
-    int file, line;
+    int file, line, by_file, by_line; /* and where that was inlined, or 0 */
     string text;
 };
 struct Counters {
@@ -148,7 +148,7 @@ struct Warp {
     vector<char> local;
     Group groups[64];
     int count, first, index;
-    u32 alive, waited, epoch;
+    u32 alive, waited, epoch, carry;
     s32 pc, barrier;
     vector<Copy> copies;
     u32 committed[32];
