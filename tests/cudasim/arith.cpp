@@ -3,6 +3,8 @@
  * count. Also comparisons, whose results are predicates. */
 #include "sim.h"
 
+#include <fenv.h>
+
 #include <cmath>
 #include <limits>
 #include <type_traits>
@@ -142,11 +144,24 @@ template <class T, class F, int n> static void apply(const Warp &w, const Inst &
         T::put(d, l, h, F::of(T::get(a, l, h), T::get(b, l, h), T::get(c, l, h)));
 }
 
+/* .rz .rm .rp: the processor rounds the same way. */
+template <class T, class F, int n> static void rounded(const Warp &w, const Inst &in, void *d)
+{
+    Pure p = apply<T, F, n>;
+    fesetround(in.mode == 'z' ? FE_TOWARDZERO : in.mode == 'm' ? FE_DOWNWARD : FE_UPWARD);
+    asm volatile("" : "+r"(p)); /* keeps the computation between the two */
+    p(w, in, d);
+    fesetround(FE_TONEAREST);
+}
+
 /* The forms of a function: of reals, of integers (the sign matters), of bits (it does not). */
 template <class F, int n> static Pure reals(Draft &d)
 {
-    if (d.has("rz") || d.has("rm") || d.has("rp") || d.has("relu"))
+    d.in.mode = d.has("rz") ? 'z' : d.has("rm") ? 'm' : d.has("rp") ? 'p' : 0;
+    if (d.has("relu") || (d.in.mode && (d.in.type.bits == 16 || d.in.type.extra)))
         return nullptr;
+    if (d.in.mode)
+        return d.in.type.bits == 64 ? rounded<Num<double>, F, n> : rounded<Num<float>, F, n>;
     return visit_real(d.in.type, [](auto t) -> Pure { return apply<decltype(t), F, n>; });
 }
 template <class F, int n> static Pure ints(Draft &d)
@@ -267,15 +282,26 @@ template <class T> static void count_bits(const Warp &w, const Inst &in, void *d
 {
     EACH_LANE
     {
-        u64 v = load<T>(w.row(in.op[1]), l);
-        u32 top = v ? 63 - __builtin_clzll(v) : ~0u;
-        store<u32>(d, l, in.mode == 'p' ? __builtin_popcountll(v) : sizeof(T) * 8 - 1 - top);
+        T a = load<T>(w.row(in.op[1]), l);
+        u64 v = in.mode == 'b' && a < 0 ? ~a : a; /* bfind looks for what is not the sign */
+        u32 top =
+            v & low_bits(sizeof(T) * 8) ? 63 - __builtin_clzll(v & low_bits(sizeof(T) * 8)) : ~0u;
+        u32 above = sizeof(T) * 8 - 1 - top;
+        store<u32>(d, l,
+                   in.mode == 'p'   ? __builtin_popcountll(v & low_bits(sizeof(T) * 8))
+                   : in.mode == 'c' ? above
+                   : in.option && v ? above
+                                    : top);
     }
 }
-static Pure bit_count(Draft &d) /* popc and clz */
+static Pure bit_count(Draft &d) /* popc, clz, bfind */
 {
+    bool s = d.in.type.kind == 's';
     d.in.mode = d.name[0];
-    return d.in.type.bits == 64 ? count_bits<u64> : count_bits<u32>;
+    d.in.option = d.has("shiftamt");
+    return d.in.type.bits == 64 ? s ? count_bits<s64> : count_bits<u64>
+           : s ? count_bits<s32>
+                                : count_bits<u32>;
 }
 
 template <class T> static void get_field(const Warp &w, const Inst &in, void *d)
@@ -466,6 +492,7 @@ bool pick_pure(Draft &d)
     static const std::map<string, Maker> special = {{"shl", shl},
                                                     {"shr", shr},
                                                     {"popc", bit_count},
+                                                    {"bfind", bit_count},
                                                     {"clz", bit_count},
                                                     {"bfe", bfe},
                                                     {"bfi", bfi},

@@ -373,12 +373,16 @@ template <class T> static void store_lanes(Warp &w, const Inst &in, u32 mask)
     locate(w, in, mask, in.space, at, sizeof(T) * (in.srcs - 1), WRITE, to);
     for (int i = 1; i < in.srcs; i++)
         EACH(mask)
-        store<T>(to[l], i - 1,
-                 (T)(in.wide ? load<u64>(w.row(in.op[i]), l) : load<u32>(w.row(in.op[i]), l)));
+    store<T>(to[l], i - 1,
+             (T)(in.wide ? load<u64>(w.row(in.op[i]), l) : load<u32>(w.row(in.op[i]), l)));
 }
 
 template <class T> static T combined(char mode, T old, T v, T other)
 {
+    if (mode == 'p') /* inc */
+        return old >= v ? 0 : old + 1;
+    if (mode == 'm') /* dec */
+        return old == 0 || old > v ? v : old - 1;
     if (mode == '&' || mode == '|' || mode == '^') {
         u64 a = 0, b = 0;
         memcpy(&a, &old, sizeof(T));
@@ -523,11 +527,12 @@ static Action pick_store(Type t)
 
 static Action pick_atomic(Draft &d)
 {
-    static const char *const names[] = {"add", "min", "max", "exch", "cas", "and", "or", "xor"};
+    static const char *const names[] = {"add", "min", "max", "exch", "cas",
+                                        "and", "or",  "xor", "inc",  "dec"};
     bool real = d.in.type.kind == 'f', s = d.in.type.kind == 's';
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 10; i++)
         if (d.has(names[i]))
-            d.in.mode = "aixec&|^"[i];
+            d.in.mode = "aixec&|^pm"[i];
     if (!d.in.mode || d.in.type.bits < 32)
         return nullptr;
     if (d.name == "redux")

@@ -12,7 +12,7 @@
 typedef vector<string> Tokens;
 struct Statement {
     Tokens t; /* a label is its name and ":" */
-    int file, line;
+    Source source;
 };
 struct Function {
     vector<Declared> results, params;
@@ -167,8 +167,10 @@ void ptx_module(const char *text, size_t size, Module &m)
             continue;
         }
         if (tokens[0] == ".loc") {
-            s.file = number(tokens[1]);
-            s.line = number(tokens[2]);
+            auto by = std::find(tokens.begin(), tokens.end(), "inlined_at");
+            bool inlined = by != tokens.end();
+            s.source = {(int)number(tokens[1]), (int)number(tokens[2]),
+                        inlined ? (int)number(by[1]) : 0, inlined ? (int)number(by[2]) : 0, ""};
             continue;
         }
         for (const string &t : tokens) {
@@ -426,7 +428,7 @@ static void declare_registers(Decoder &c, Scope &s, const Tokens &t) /* .reg .b3
 
 static void body(Decoder &c, Scope &s, const Function &f)
 {
-    string label, text;
+    string label;
     for (const Statement &st : f.body) {
         const Tokens &t = st.t;
         size_t i = 0;
@@ -450,11 +452,10 @@ static void body(Decoder &c, Scope &s, const Function &f)
         }
         if (c.k.sources.size() == c.code.size())
             continue;
-        text.clear();
+        Source source = st.source;
         for (const string &word : t)
-            text += word + " ";
-        while (c.k.sources.size() < c.code.size())
-            c.k.sources.push_back({st.file, st.line, text});
+            source.text += word + " ";
+        c.k.sources.resize(c.code.size(), source);
     }
 }
 
@@ -510,7 +511,7 @@ static void finish(Decoder &c)
     Kernel &k = c.k;
     std::map<std::pair<bool, u64>, u32> rows;
     instruction(c, *std::make_unique<Scope>(), {"exit"}); /* a label at the end needs one */
-    k.sources.push_back({0, 0, "the end"});
+    k.sources.push_back({0, 0, 0, 0, "the end"});
     for (auto &j : c.jumps) {
         Inst &in = c.code[j.first].in;
         in.target = in.flow == TABLE ? (s32)k.tables.size() : c.labels.at(j.second);

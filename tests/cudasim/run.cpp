@@ -17,8 +17,10 @@ void fault(const Warp &w, const string &what, int lane)
     const Block &b = *w.block;
     const Source &s = b.k.sources[w.pc];
     auto n = [](u32 v) { return std::to_string(v); };
-    string t = what + " at " + b.k.module->files[s.file] + ":" + n(s.line) + " in " + b.k.name +
-               ", block (" + n(b.id.x) + "," + n(b.id.y) + "," + n(b.id.z) + ")" +
+    auto place = [&](int file, int line) { return b.k.module->files[file] + ":" + n(line); };
+    string by = s.by_file ? ", inlined at " + place(s.by_file, s.by_line) : "";
+    string t = what + " at " + place(s.file, s.line) + by + " in " + b.k.name + ", block (" +
+               n(b.id.x) + "," + n(b.id.y) + "," + n(b.id.z) + ")" +
                (lane >= 0 ? ", thread " + n(w.first + lane) : ", warp " + n(w.index));
     throw Fault{t + "\n  " + s.text};
 }

@@ -62,7 +62,7 @@ struct Inst {
 };
 
 struct Source {
-    int file, line;
+    int file, line, by_file, by_line; /* and where that was inlined, or 0 */
     string text;
 };
 struct Counters {
