@@ -15,7 +15,7 @@ SIM_PTX   := $(foreach a,$(SIM_ARCHS),-gencode arch=compute_$(a),code=compute_$(
 CXX       ?= c++
 
 ifneq ($(NVCC),)
-SIM_UNITS := $(foreach a,$(SIM_ARCHS),$(patsubst %,$(SIM)/$(a)/%.sh,conv-candidates linear-candidates golden counters $(SIM_TESTS)))
+SIM_UNITS := $(foreach a,$(SIM_ARCHS),$(patsubst %,$(SIM)/$(a)/%.sh,conv-candidates linear-candidates linear-tune golden counters cudasim $(SIM_TESTS)))
 endif
 
 $(SIM)/obj/%.cu.o: kernels/cuda/%.cu
@@ -40,16 +40,27 @@ $(SIM_PROGRAMS): $(SIM_HOST) $(SIM_CU) $(SIM)/libcudasim.a
 	@$(CXX) $(SAN) -fopenmp -rdynamic -o $@ $(filter %.o,$^) $(SIM)/libcudasim.a -ldnnl \
 	  $(call pkg,--libs,$(PKGS_PLUGIN)) $(CHECK_LIBS) -lm -ldl -lpthread
 
+# The simulator's own test: planted bugs, instructions, the runtime.
+$(SIM)/obj/test_cudasim.o: tests/cudasim/test_cudasim.cu
+	@mkdir -p $(@D)
+	@echo "  NVCC  $< (PTX)"
+	@$(NVCC) $(NVCC_FLAGS) $(SIM_PTX) --no-compress -I. -c -o $@ $<
+$(SIM)/test_cudasim: $(SIM)/obj/test_cudasim.o $(SIM)/libcudasim.a
+	@echo "  LINK  $@"
+	@$(CXX) -o $@ $^ -ldl -lpthread
+
 # What a program is run with. No fork: one process, one report. Candidates of the matrix product
-# number some hundred, in an order in which a stride of 5 meets every tile and split.
+# number some hundred, in an order in which a stride of 5 meets every tile and split; those behind
+# 95 are sm_90a's.
 define sim_script
 #!/bin/sh
 export BED_DEVICE=cuda CK_FORK=no CUDASIM_ARCH=$(1) CUDASIM_REPORT=$(abspath $(SIM))/report/$(1)-$(2)
 export SCOPE_CUDA_TUNE=off SCOPE_CUDA_LIBRARIES=none CUDA_VISIBLE_DEVICES=0
-$(if $(filter %-candidates,$(2)),export BED_CANDIDATES=0:5:96:$(if $(filter 80,$(1)),10,30),$(if $(filter 80,$(1)),,export BED_SHARE=1/3))
+$(if $(filter %-tune,$(2)),unset SCOPE_CUDA_TUNE; export XDG_CACHE_HOME=. BED_SHARE=0/20)
+$(if $(filter %-candidates,$(2)),export BED_CANDIDATES=0:5:95:$(if $(filter 80,$(1)),10,30),$(if $(filter 80,$(1))$(filter %-tune,$(2)),,export BED_SHARE=1/3))
 exec $(abspath $(SIM))/test_$(firstword $(subst -, ,$(2)))
 endef
-$(SIM_UNITS): $(SIM)/%.sh: $(SIM_PROGRAMS) tests/cudasim/rules.mk
+$(SIM_UNITS): $(SIM)/%.sh: $(SIM_PROGRAMS) $(SIM)/test_cudasim tests/cudasim/rules.mk
 	@mkdir -p $(@D)
 	$(file >$@,$(call sim_script,$(patsubst %/,%,$(dir $*)),$(notdir $*)))
 

@@ -22,7 +22,7 @@ wanted frames && { part frames 120 "$bin/test_frames" || show frames; show frame
 # Each candidate of the matrix product, on another part of the cases.
 for t in linear conv; do
     wanted candidates || break
-    BED_CANDIDATES=${CANDIDATES:-0:1:119:6} part $t-candidates 60 "$bin/test_$t" || show $t-candidates
+    BED_CANDIDATES=${CANDIDATES:-0:1:200:10} part $t-candidates 60 "$bin/test_$t" || show $t-candidates
 done
 
 # The sanitizer is slow, and does not run everywhere.
