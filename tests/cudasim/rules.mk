@@ -63,8 +63,7 @@ $(if $(filter %-candidates,$(2)),export BED_CANDIDATES=0:5:95:$(if $(filter 80,$
 exec $(abspath $(SIM))/test_$(firstword $(subst -, ,$(2)))
 endef
 $(SIM_UNITS): $(SIM)/%.sh: $(SIM_PROGRAMS) $(SIM)/test_cudasim tests/cudasim/rules.mk
-	@mkdir -p $(@D)
-	$(file >$@,$(call sim_script,$(patsubst %/,%,$(dir $*)),$(notdir $*)))
+	$(shell mkdir -p $(@D))$(file >$@,$(call sim_script,$(patsubst %/,%,$(dir $*)),$(notdir $*)))
 
 .PHONY: test-cudasim sim-programs
 sim-programs: $(SIM_UNITS)
