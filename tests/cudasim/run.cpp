@@ -141,7 +141,8 @@ template <int K> static void multiply(Warp &w, const Inst &in, u32 mask)
         Row8 sum[8];
         memcpy(sum, c[half], sizeof sum);
         for (int k = 0; k < K; k++) {
-            Row8 row = load<Row8>(b[k], 0);
+            Row8 row;
+            memcpy(&row, b[k], sizeof row);
             for (int m = 0; m < 8; m++)
                 sum[m] += row * a[k / 8 * 2 + half][m * 8 + k % 8];
         }
