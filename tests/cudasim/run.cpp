@@ -279,6 +279,8 @@ bool pick_action(Draft &d)
     }
     if (n == "mma")
         d.in.act = pick_multiply(d);
+    if (n == "wgmma")
+        d.in.act = pick_wgmma(d);
     if (n == "griddepcontrol")
         d.in.act = d.has("wait") ? grid_wait : nothing;
     if (n == "bar" || n == "barrier") {
