@@ -298,11 +298,12 @@ START_TEST(test_delta_early)
 }
 END_TEST
 
-/* v as a number of a GPU's activations: a form that is made for them is rounded to their type. */
+/* v as a number of a GPU's activations: a form that is made for them is rounded to their type, and
+ * held within its range. */
 static double through(double v, int type)
 {
     char bits[4];
-    bed_store(bits, type, v);
+    bed_store(bits, type, type == K_F16 ? fmax(-65504, fmin(v, 65504)) : v);
     return (double)bed_load(bits, type);
 }
 
