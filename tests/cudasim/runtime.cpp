@@ -177,11 +177,18 @@ static void run_until(Stream &s, u64 ticket)
     }
 }
 
+/* The host waits: launches that come after do not overlap what was there. */
+static void wait_until(Stream &s, u64 ticket)
+{
+    run_until(s, ticket);
+    s.chain = s.ran == s.queued ? 0 : s.chain;
+}
+
 static void run_all(bool blocking_only)
 {
     for (auto &s : state().streams)
         if (s.second->blocking || !blocking_only)
-            run_until(*s.second, s.second->queued);
+            wait_until(*s.second, s.second->queued);
 }
 
 static std::shared_ptr<Stream> stream_of(cudaStream_t s)
@@ -241,7 +248,7 @@ static cudaError_t finish(cudaStream_t handle)
     }
     if (!handle)
         run_all(true);
-    run_until(*s, s->queued);
+    wait_until(*s, s->queued);
     return done(state().sticky);
 }
 
@@ -285,10 +292,11 @@ static void report(void)
     const char *path = getenv("CUDASIM_REPORT");
     FILE *f = path ? fopen(path, "a") : nullptr;
     for (auto &i : state().functions) {
-        Kernel *k = f ? kernel_of(i.first) : nullptr;
-        if (!k)
-            continue;
-        const Counters &c = k->counters;
+        auto found = state().kernels.find(i.first); /* others are not decoded any more */
+        bool known = found != state().kernels.end() && found->second;
+        const Counters c = known ? found->second->counters : Counters{};
+        if (!f)
+            break;
         fprintf(f, "%s\t%d\t%llu\t%llu\t%.3f\t%.3f\n", demangled(i.second.name).c_str(), arch(),
                 (unsigned long long)c.launches, (unsigned long long)c.mma,
                 c.passes_ideal ? (double)c.passes / c.passes_ideal : 1,
@@ -638,7 +646,7 @@ API(cudaEventSynchronize, (cudaEvent_t handle), {
     Event *e = (Event *)handle;
     REFUSE(e->capture && state().captures.count(e->capture.get()), cudaErrorCapturedEvent);
     if (e->stream)
-        run_until(*e->stream, e->ticket);
+        wait_until(*e->stream, e->ticket);
     return done(state().sticky);
 })
 SAME(cudaEventQuery, (cudaEvent_t e), cudaEventSynchronize(e))
