@@ -22,13 +22,14 @@ CXX       ?= c++
 # come in an order in which a stride of 5 meets every tile and split, sm_90a's own from 96 on.
 SIM_ALL := contract conv delta counters attention linear norm picture image elementwise embed noise \
 	conv-candidates linear-candidates linear-tune golden cudasim
-SIM_RUN_80 := frames $(SIM_ALL)
+SIM_RUN_80 := frames $(SIM_ALL) frames-counts
 SIM_RUN_75 := $(SIM_ALL)
 SIM_RUN_90 := frames $(SIM_ALL) conv-hopper linear-hopper
 SIM_SET_80_golden := BED_SHARE=6/9
 SIM_SET_75_golden := BED_SHARE=7/9
 SIM_SET_90_golden := BED_SHARE=7/9
-SIM_SET_frames := FRAMES_SIZE=64 FRAMES_COUNT=4 CUDASIM_MEMORY_MB=512
+SIM_SET_frames := FRAMES_SIZE=64 CK_RUN_CASE=pictures
+SIM_SET_frames-counts := FRAMES_SIZE=64 FRAMES_COUNT=1000 CK_RUN_CASE=counts CUDASIM_SKIP=1 CUDASIM_MEMORY_MB=512
 SIM_SET_linear-tune := SCOPE_CUDA_TUNE= XDG_CACHE_HOME=. BED_SHARE=0/20
 SIM_SET_80_conv-candidates := BED_CANDIDATES=0:5:95:10
 SIM_SET_80_linear-candidates := BED_CANDIDATES=0:5:95:10
