@@ -11,7 +11,7 @@ SIM_CU    := $(patsubst kernels/cuda/%.cu,$(SIM)/obj/%.cu.o,$(wildcard kernels/c
 SIM_OBJ   := $(patsubst tests/cudasim/%.cpp,$(SIM)/obj/%.o,$(filter-out tests/cudasim/test_%,$(wildcard tests/cudasim/*.cpp)))
 SIM_HOST  := $(filter-out $(CUDA_OBJ),$(KERNELS_OBJ))
 SIM_PROGRAMS := $(patsubst %,$(SIM)/test_%,$(SIM_TESTS) golden counters)
-SIM_PTX   := $(foreach a,$(SIM_ARCHS),-gencode arch=compute_$(a),code=compute_$(a))
+SIM_PTX   := $(foreach a,$(SIM_ARCHS:90=90a),-gencode arch=compute_$(a),code=compute_$(a))
 # The simulator is built where it runs: it may use what this processor has.
 SIM_MARCH := $(if $(shell grep -m1 -ow avx2 /proc/cpuinfo),-march=x86-64-v3)
 CXX       ?= c++
