@@ -130,6 +130,9 @@ $(BUILD)/obj/host/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_HOST))
 $(BUILD)/obj/plugin/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_PLUGIN)) -I$(BUILD)/gen -I. -Iplugin
 
 $(BUILD)/obj/kernels/%.o: FLAGS = $(CUDA_DEFS)
+# What was measured of other kernels is not taken over.
+$(BUILD)/obj/kernels/cuda/plan.o: FLAGS = $(CUDA_DEFS) -DKERNELS_ID='"$(shell cat kernels/cuda/*.cu* | cksum | cut -d" " -f1)"'
+$(BUILD)/obj/kernels/cuda/plan.o: $(wildcard kernels/cuda/*.cu kernels/cuda/*.cuh)
 
 $(CUDA_OBJ_DIR)/kernels/cuda/%.cu.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)

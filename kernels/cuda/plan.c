@@ -130,8 +130,9 @@ static int nearest(const double *us, int count)
     return best;
 }
 
-/* Those that were fastest at first sight, measured to the end; plain is used up. A call of a library
- * costs the host more than a launch of ours, which hides how fast short ones are: all of them are. */
+/* Those that were fastest at first sight, measured to the end; plain is used up. A call of a
+ * library costs the host more than a launch of ours, which hides how fast short ones are: all of
+ * them are. */
 static void final(k_ctx *k, const cuda_choice *c, const stopwatch *w, double *us, double *plain)
 {
     for (int i = c->libraries; c->libraries && i < c->candidates; i++) {
@@ -194,8 +195,8 @@ static void file_name(const cuda_device *d, char *name, size_t room)
     int driver = 0;
     cudaDriverGetVersion(&driver);
     const char *gpu = strchr(d->name, '(');
-    snprintf(name, room, "plans 1 %s sm%d driver %d %s.txt", gpu ? gpu + 1 : d->name, d->sm, driver,
-             cuda_library_versions(d->library));
+    snprintf(name, room, "plans 1 " KERNELS_ID " %s sm%d driver %d %s.txt", gpu ? gpu + 1 : d->name,
+             d->sm, driver, cuda_library_versions(d->library));
 }
 
 static void open_table(cuda_plans *p)
