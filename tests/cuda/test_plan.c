@@ -187,7 +187,12 @@ START_TEST(unknown_names_are_measured_anew)
     s = shape_new(5, 4, 3, 2, 1);
     write_file("conv a\troad 2\t1.0\n");
     desk_open(&d);
-    cuda_choice c = {"conv a", COUNT, 1, run_shape, other_name_of, &s};
+    cuda_choice c = {.key = "conv a",
+                     .candidates = COUNT,
+                     .guess = 1,
+                     .run = run_shape,
+                     .name = other_name_of,
+                     .ctx = &s};
     ck_assert_int_eq(cuda_choose(&d.k, &c), 2);
     ck_assert_int_eq(total(&s), 0);
     desk_close(&d);
