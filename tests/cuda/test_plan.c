@@ -383,7 +383,12 @@ static void *plan_all(void *ctx)
         shape s = shape_new(5, 4, 3, 2, 1);
         char key[32];
         snprintf(key, sizeof key, "conv %d", i);
-        cuda_choice c = {key, COUNT, 1, run_shape, name_of, &s};
+        cuda_choice c = {.key = key,
+                         .candidates = COUNT,
+                         .guess = 1,
+                         .run = run_shape,
+                         .name = name_of,
+                         .ctx = &s};
         if (cuda_choose(&k, &c) != 4)
             return ctx;
     }
