@@ -37,6 +37,8 @@ static __global__ void noise(const __grid_constant__ noise_args a)
     }
 }
 
+/* Seeds and streams change from frame to frame and lie on the tape: by itself, so that what is
+ * before and behind comes again. */
 void cuda_noise(k_ctx *k, k_tensor y, uint64_t seed, uint32_t stream)
 {
     k_tensor none = {};
@@ -49,5 +51,7 @@ void cuda_noise(k_ctx *k, k_tensor y, uint64_t seed, uint32_t stream)
     a.c = y.c;
     a.ld = y.ld;
     a.stream = stream;
+    cuda_submit(k);
     launch(k, noise, dim3(blocks_of((a.count + 3) / 4, THREADS)), THREADS, 0, a);
+    cuda_submit(k);
 }

@@ -34,7 +34,7 @@ typedef struct stage {
 } stage;
 
 enum { STAGE_HOST, STAGE_INBOX, STAGE_OUTBOX, STAGES };
-enum { TAPE_SEEN = 2, TAPE_GRAPHS = 6, TAPE_ALLOWED = 128, TAPE_RETIRED = 16 };
+enum { TAPE_SEEN = 8, TAPE_GRAPHS = 8, TAPE_ALLOWED = 128, TAPE_RETIRED = 16 };
 
 struct cuda_ctx {
     uint64_t bit;

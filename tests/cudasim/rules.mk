@@ -10,14 +10,37 @@ SIM_TESTS := $(filter $(SIM_TESTS),$(patsubst tests/kernels/test_%.c,%,$(wildcar
 SIM_CU    := $(patsubst kernels/cuda/%.cu,$(SIM)/obj/%.cu.o,$(wildcard kernels/cuda/*.cu))
 SIM_OBJ   := $(patsubst tests/cudasim/%.cpp,$(SIM)/obj/%.o,$(filter-out tests/cudasim/test_%,$(wildcard tests/cudasim/*.cpp)))
 SIM_HOST  := $(filter-out $(CUDA_OBJ),$(KERNELS_OBJ))
+SIM_KINDS := $(SIM_TESTS) golden frames counters cudasim
 SIM_PROGRAMS := $(patsubst %,$(SIM)/test_%,$(SIM_TESTS) golden frames counters)
 SIM_PTX   := $(foreach a,$(SIM_ARCHS:90=90a),-gencode arch=compute_$(a),code=compute_$(a))
 # The simulator is built where it runs: it may use what this processor has.
 SIM_MARCH := $(if $(shell grep -m1 -ow avx2 /proc/cpuinfo),-march=x86-64-v3)
 CXX       ?= c++
 
+# What runs for an architecture, the longest first, and what it is run with beside sim_script. sm_80
+# has every case of every op, the others every third; candidates of the matrix product (see bed.h)
+# come in an order in which a stride of 5 meets every tile and split, sm_90a's own from 96 on.
+SIM_ALL := contract conv delta counters attention linear norm picture image elementwise embed noise \
+	conv-candidates linear-candidates linear-tune golden cudasim
+SIM_RUN_80 := frames $(SIM_ALL) frames-counts
+SIM_RUN_75 := $(SIM_ALL)
+SIM_RUN_90 := frames $(SIM_ALL) conv-hopper linear-hopper
+SIM_SET_80_golden := BED_SHARE=6/9
+SIM_SET_75_golden := BED_SHARE=7/9
+SIM_SET_90_golden := BED_SHARE=7/9
+SIM_SET_frames := FRAMES_SIZE=64 CK_RUN_CASE=pictures
+SIM_SET_frames-counts := FRAMES_SIZE=64 FRAMES_COUNT=1000 CK_RUN_CASE=counts CUDASIM_SKIP=1 CUDASIM_MEMORY_MB=512
+SIM_SET_linear-tune := SCOPE_CUDA_TUNE= XDG_CACHE_HOME=. BED_SHARE=0/20
+SIM_SET_80_conv-candidates := BED_CANDIDATES=0:5:95:10
+SIM_SET_80_linear-candidates := BED_CANDIDATES=0:5:95:10
+SIM_SET_conv-candidates := BED_CANDIDATES=0:5:95:30
+SIM_SET_linear-candidates := BED_CANDIDATES=0:5:95:30
+SIM_SET_conv-hopper := BED_CANDIDATES=96:5:191:20
+SIM_SET_linear-hopper := BED_CANDIDATES=96:5:191:5
+sim_set = $(or $(SIM_SET_$(1)_$(2)),$(SIM_SET_$(2)),$(if $(filter 80,$(1)),,BED_SHARE=1/3))
+
 ifneq ($(NVCC),)
-SIM_UNITS := $(foreach a,$(SIM_ARCHS),$(patsubst %,$(SIM)/$(a)/%.sh,conv-candidates linear-candidates linear-tune golden frames counters cudasim $(SIM_TESTS)))
+SIM_UNITS := $(foreach a,80 90 75,$(foreach u,$(SIM_RUN_$(a)),$(if $(filter $(firstword $(subst -, ,$(u))),$(SIM_KINDS)),$(SIM)/$(a)/$(u).sh)))
 endif
 
 $(SIM)/obj/%.cu.o: kernels/cuda/%.cu
@@ -52,15 +75,12 @@ $(SIM)/test_cudasim: $(SIM)/obj/test_cudasim.o $(SIM)/libcudasim.a
 	@echo "  LINK  $@"
 	@$(CXX) -o $@ $^ -ldl -lpthread
 
-# What a program is run with. No fork: one process, one report. Candidates of the matrix product
-# number some hundred, in an order in which a stride of 5 meets every tile and split; those behind
-# 95 are sm_90a's.
+# What a program is run with. No fork: one process, one report.
 define sim_script
 #!/bin/sh
 export BED_DEVICE=cuda CK_FORK=no CUDASIM_ARCH=$(1) CUDASIM_REPORT=$(abspath $(SIM))/report/$(1)-$(2)
 export SCOPE_CUDA_TUNE=off SCOPE_CUDA_LIBRARIES=none CUDA_VISIBLE_DEVICES=0
-$(if $(filter %-tune,$(2)),unset SCOPE_CUDA_TUNE; export XDG_CACHE_HOME=. BED_SHARE=0/20)
-$(if $(filter %-candidates,$(2)),export BED_CANDIDATES=0:5:95:$(if $(filter 80,$(1)),10,30),$(if $(filter 80,$(1))$(filter %-tune,$(2)),,export BED_SHARE=1/3))
+export OMP_NUM_THREADS=1 $(call sim_set,$(1),$(2))
 exec $(abspath $(SIM))/test_$(firstword $(subst -, ,$(2)))
 endef
 $(SIM_UNITS): $(SIM)/%.sh: $(SIM_PROGRAMS) $(SIM)/test_cudasim tests/cudasim/rules.mk
