@@ -409,7 +409,7 @@ static void attend_fast(k_ctx *k, attend_args a, int heads, int images)
     const cuda_device *d = cuda_of(k);
     int buffers = d->sm < 80 ? 1 : 2;
     int64_t sets = (int64_t)heads * images, rows = sets * a.tq;
-    int large = sets * blocks_of(a.tq, 2 * WARPS * 16) >= d->processors;
+    int large = a.tq > WARPS * 16 && sets * blocks_of(a.tq, 2 * WARPS * 16) >= d->processors;
     attend_way w = a.q_type == K_F16 ? way_for<__half>(a.d, large, buffers)
                                      : way_for<__nv_bfloat16>(a.d, large, buffers);
     unsigned tiles = blocks_of(a.tq, w.rows);

@@ -387,37 +387,34 @@ struct join_args {
     int64_t rows; /* images * heads * tq */
 };
 
-/* y = sum of parts / sum of sums, all against the largest score of all. A thread has 8 columns. */
+/* y = sum of parts / sum of sums, all against the largest score of all. A thread has 4 columns. */
 template <class T>
 __global__ void __launch_bounds__(256) join_splits(const __grid_constant__ join_args j)
 {
     const attend_args &a = j.a;
-    const int pieces = a.d / 8;
+    const int fours = a.d / 4;
     const int64_t i = (int64_t)blockIdx.x * 256 + threadIdx.x;
-    const int64_t row = i / pieces, image = row / a.tq / j.heads;
-    const int piece = (int)(i % pieces), head = (int)(row / a.tq % j.heads);
+    const int64_t row = i / fours, image = row / a.tq / j.heads;
+    const int column = (int)(i % fours) * 4, head = (int)(row / a.tq % j.heads);
     grid_wait();
     grid_release();
     if (row >= j.rows)
         return;
-    float top = -INFINITY, sum = 0, out[8] = {};
+    float top = -INFINITY, sum = 0;
+    float4 out = make_float4(0, 0, 0, 0);
     for (int s = 0; s < a.splits; s++)
         top = fmaxf(top, a.stats[s * j.rows + row].x);
     for (int s = 0; s < a.splits; s++) {
         const float2 stat = a.stats[s * j.rows + row];
         const float keep = exp_2(stat.x - top);
-        const float4 *part = (const float4 *)(a.part + (s * j.rows + row) * a.d + piece * 8);
-        const float4 low = part[0], high = part[1];
-        const float in[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+        const float4 part = *(const float4 *)(a.part + (s * j.rows + row) * a.d + column);
         sum += stat.y * keep;
-#pragma unroll
-        for (int c = 0; c < 8; c++)
-            out[c] += in[c] * keep;
+        out = make_float4(fmaf(part.x, keep, out.x), fmaf(part.y, keep, out.y),
+                          fmaf(part.z, keep, out.z), fmaf(part.w, keep, out.w));
     }
     const float z = 1.0f / sum;
-    T *y = (T *)a.y + (image * a.tq + row % a.tq) * a.y_ld + head * a.d + piece * 8;
-    *(uint4 *)y = make_uint4(pack(out[0] * z, out[1] * z, T()), pack(out[2] * z, out[3] * z, T()),
-                             pack(out[4] * z, out[5] * z, T()), pack(out[6] * z, out[7] * z, T()));
+    T *y = (T *)a.y + (image * a.tq + row % a.tq) * a.y_ld + head * a.d + column;
+    *(uint2 *)y = make_uint2(pack(out.x * z, out.y * z, T()), pack(out.z * z, out.w * z, T()));
 }
 
 /* ---- launches ----------------------------------------------------------------------------------
@@ -443,5 +440,5 @@ void cuda_attend_join(k_ctx *k, const attend_args &a, int heads, int images)
     j.heads = heads;
     j.rows = (int64_t)images * heads * a.tq;
     launch(k, a.q_type == K_F16 ? join_splits<__half> : join_splits<__nv_bfloat16>,
-           blocks_of(j.rows * (a.d / 8), 256), 256, 0, j);
+           blocks_of(j.rows * (a.d / 4), 256), 256, 0, j);
 }
