@@ -407,6 +407,8 @@ static attend_args args_of(k_tensor y, k_tensor q, k_tensor key, k_tensor value,
 static void attend_fast(k_ctx *k, attend_args a, int heads, int images)
 {
     const cuda_device *d = cuda_of(k);
+    if (cuda_attend_hopper(k, a, heads, images))
+        return;
     int buffers = d->sm < 80 ? 1 : 2;
     int64_t sets = (int64_t)heads * images, rows = sets * a.tq;
     int large = a.tq > WARPS * 16 && sets * blocks_of(a.tq, 2 * WARPS * 16) >= d->processors;
