@@ -180,10 +180,11 @@ typedef struct k_delta {
  * form is then bit by bit what it was. They are computed in fp32 from the data that k_weight_new
  * was given, rounded once to its type (and held within its range), and written into every form that
  * the weight has; forms that are planned later follow. For weights of conv and linear alone. Arrays
- * are borrowed for the call: the factors are kept (in host memory) and, on the CPU, of a weight that
- * stays in its file's type, a changed copy of each changed part. On failure all stays as it was, with one
- * sentence in why. No context of the device may run or plan meanwhile; works on all threads of the
- * device. Source: Hu et al. 2021; Liu et al. 2024 (DoRA). [load] or [frame], between frames */
+ * are borrowed for the call: the factors are kept (in host memory) and, on the CPU, of a weight
+ * that stays in its file's type, a changed copy of each changed part. On failure all stays as it
+ * was, with one sentence in why. No context of the device may run or plan meanwhile; works on all
+ * threads of the device. Source: Hu et al. 2021; Liu et al. 2024 (DoRA). [load] or [frame], between
+ * frames */
 int k_weight_delta(k_device *device, k_weight *weight, const k_delta *list, int count,
                    char why[K_WHY]);
 

@@ -1,7 +1,7 @@
 /* gemm.c - the matrix product, host side: what a product asks for, which candidate takes it, and
  * its launches.
  *
- * Own candidates are numbered tile by tile, each with its parts of depth (split) and its pipeline;
+ * Own candidates are tiles, each with parts of depth (split) and stages of its pipeline;
  * then comes the kernel for few rows; then the libraries'. The choice is made once per weight and
  * shape, while planning, and kept in the weight (cuda_pick). x whose rows do not begin on 16 bytes,
  * or that is of another type, goes to the tile that gathers it channel by channel.
@@ -138,17 +138,18 @@ static size_t partial_of(const product *g, int split)
     return split < 2 ? 0 : (size_t)split * (size_t)g->a.rows * ((g->a.out + 3) / 4 * 4) * 4;
 }
 
-/* The parts of a candidate's number. */
+/* The parts of a candidate's number: tiles change first, so that the lowest numbers are every tile.
+ */
 static way parts_of(int type, int c)
 {
     static const int stages[2][DEPTHS] = {{3, 4, 6}, {4, 5, 6}};
-    int t = c / (SPLITS * DEPTHS), hopper = t >= GEMM_ANY;
+    int t = c % TILES, hopper = t >= GEMM_ANY;
     return (way){.tile = hopper             ? gemm_hopper(type) + (t - GEMM_ANY)
                          : type == CUDA_F16 ? gemm_tiles_f16 + t
                                             : gemm_tiles_bf16 + t,
                  .hopper = hopper,
-                 .split = 1 << c / DEPTHS % SPLITS,
-                 .stages = stages[hopper][c % DEPTHS]};
+                 .split = 1 << c / TILES / DEPTHS,
+                 .stages = stages[hopper][c / TILES % DEPTHS]};
 }
 
 /* Candidate c as a way; 0 where it does not suit the shape or the device. */
@@ -158,7 +159,7 @@ static int way_of(k_ctx *k, const product *g, int c, way *v)
     *v = parts_of(g->type, c);
     if (d->sm < 80)
         v->stages = 2;
-    if (!v->tile->kernel || shared_of(v) > d->shared_bytes || (d->sm < 80 && c % DEPTHS) ||
+    if (!v->tile->kernel || shared_of(v) > d->shared_bytes || (d->sm < 80 && c / TILES % DEPTHS) ||
         (v->hopper && d->sm != 90))
         return 0;
     int64_t blocks = blocks_along(g, v->tile);

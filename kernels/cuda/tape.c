@@ -57,21 +57,20 @@ static void *tape_add(k_ctx *k, tape *t, const tape_call *call, const void *args
     return t->data + at;
 }
 
-/* More than 48 KiB of shared memory must be asked for, once per kernel. */
-static cudaError_t allow_shared(cuda_ctx *c, const void *kernel, size_t shared)
+/* More than 48 KiB of shared memory must be asked for, once per kernel: all there is, because the
+ * limit is the kernel's, and contexts share it. */
+static cudaError_t allow_shared(cuda_ctx *c, const void *kernel)
 {
-    int i = 0;
-    while (i < c->allowances && c->allowed[i].kernel != kernel)
-        i++;
-    if (i < c->allowances && c->allowed[i].shared >= shared)
-        return cudaSuccess;
-    cudaError_t e =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-    if (!e && i < TAPE_ALLOWED) {
-        c->allowed[i].kernel = kernel;
-        c->allowed[i].shared = shared;
-        c->allowances += i == c->allowances;
-    }
+    for (int i = 0; i < c->allowances; i++)
+        if (c->allowed[i] == kernel)
+            return cudaSuccess;
+    struct cudaFuncAttributes f;
+    cudaError_t e = cudaFuncGetAttributes(&f, kernel);
+    if (!e)
+        e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 c->shared_bytes - (int)f.sharedSizeBytes);
+    if (!e && c->allowances < TAPE_ALLOWED)
+        c->allowed[c->allowances++] = kernel;
     return e;
 }
 
@@ -81,7 +80,7 @@ static cudaError_t run_call(cuda_ctx *c, const tape_call *call, const void *args
         return call->library(c->stream, args);
     c->counts.launches++;
     if (call->shared > PLAIN_SHARED) {
-        cudaError_t e = allow_shared(c, call->kernel, call->shared);
+        cudaError_t e = allow_shared(c, call->kernel);
         if (e)
             return e;
     }
@@ -370,6 +369,7 @@ int cuda_open(k_ctx *k)
     k->wide = d->sm >= 80 ? K_BF16 : K_F16;
     c->overlap = d->sm >= 90 && !off("SCOPE_CUDA_OVERLAP");
     c->graphs = !off("SCOPE_CUDA_GRAPHS");
+    c->shared_bytes = d->shared_bytes;
     pthread_mutex_lock(&d->lock);
     c->bit = ~d->contexts & (d->contexts + 1); /* the lowest free bit; 0 when all are taken */
     d->contexts |= c->bit;

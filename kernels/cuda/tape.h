@@ -34,14 +34,15 @@ typedef struct stage {
 } stage;
 
 enum { STAGE_HOST, STAGE_INBOX, STAGE_OUTBOX, STAGES };
-enum { TAPE_SEEN = 2, TAPE_GRAPHS = 6, TAPE_ALLOWED = 64, TAPE_RETIRED = 16 };
+enum { TAPE_SEEN = 2, TAPE_GRAPHS = 6, TAPE_ALLOWED = 128, TAPE_RETIRED = 16 };
 
 struct cuda_ctx {
     uint64_t bit;
     cudaStream_t stream;
-    int overlap;   /* launches may begin before the one before them ends (sm_90 and newer) */
-    int graphs;    /* tapes become graphs */
-    int measuring; /* launches run at once, nothing goes on the tape */
+    int overlap;      /* launches may begin before the one before them ends (sm_90 and newer) */
+    int graphs;       /* tapes become graphs */
+    int measuring;    /* launches run at once, nothing goes on the tape */
+    int shared_bytes; /* of shared memory that a block may have */
     tape tape;
     tape_graph seen[TAPE_SEEN], graph[TAPE_GRAPHS]; /* came once; came twice or more */
     long clock;
@@ -56,10 +57,8 @@ struct cuda_ctx {
     } retired[TAPE_RETIRED]; /* grown out of, in use until the next wait */
     int retirees;
     uint64_t *stamps, *stamps_device; /* owned, pinned; the device's address of them */
-    struct {
-        const void *kernel;
-        size_t shared;
-    } allowed[TAPE_ALLOWED]; /* kernels that were given more than 48 KiB of shared memory */
+    const void
+        *allowed[TAPE_ALLOWED]; /* kernels that were given more than 48 KiB of shared memory */
     int allowances;
 };
 

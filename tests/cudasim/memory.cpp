@@ -350,6 +350,11 @@ static void locate(Warp &w, const Inst &in, u32 mask, Space space, u64 *at, u32 
         count_shared(b.k.counters, at, mask, bytes);
 }
 
+void memory_read_shared(Warp &w, const Inst &in, u32 mask, u64 *at, u32 bytes, char **from)
+{
+    locate(w, in, mask, SHARED, at, bytes, READ, from);
+}
+
 /* ---- loads, stores, atomics ---- */
 
 template <class T> static void load_lanes(Warp &w, const Inst &in, u32 mask)

@@ -521,8 +521,13 @@ static void finish(Decoder &c)
         for (const string &l : c.tables[j.second])
             k.tables.back().push_back(c.labels[l]);
     }
+    size_t count = 0;
+    for (const Draft &d : c.code)
+        count += d.dst.size() + d.src.size();
+    k.operands.resize(count);
+    u32 *to = k.operands.data();
     for (Draft &d : c.code) {
-        u32 *to = d.in.op;
+        d.in.op = to;
         d.in.dsts = d.dst.size();
         d.in.srcs = d.src.size();
         for (const Operand &o : d.dst)

@@ -12,6 +12,8 @@ SIM_OBJ   := $(patsubst tests/cudasim/%.cpp,$(SIM)/obj/%.o,$(filter-out tests/cu
 SIM_HOST  := $(filter-out $(CUDA_OBJ),$(KERNELS_OBJ))
 SIM_PROGRAMS := $(patsubst %,$(SIM)/test_%,$(SIM_TESTS) golden counters)
 SIM_PTX   := $(foreach a,$(SIM_ARCHS),-gencode arch=compute_$(a),code=compute_$(a))
+# The simulator is built where it runs: it may use what this processor has.
+SIM_MARCH := $(if $(shell grep -m1 -ow avx2 /proc/cpuinfo),-march=x86-64-v3)
 CXX       ?= c++
 
 ifneq ($(NVCC),)
@@ -26,7 +28,7 @@ $(SIM)/obj/%.cu.o: kernels/cuda/%.cu
 $(SIM)/obj/%.o: tests/cudasim/%.cpp
 	@mkdir -p $(@D)
 	@echo "  CXX   $<"
-	@$(CXX) -std=c++17 -O2 -g -fPIC -Wall -Wextra $(CUDA_DEFS) -MMD -MP -c -o $@ $<
+	@$(CXX) -std=c++17 -O3 $(SIM_MARCH) -fPIC -Wall -Wextra -Wno-psabi $(CUDA_DEFS) -MMD -MP -c -o $@ $<
 
 $(SIM)/libcudasim.a: $(SIM_OBJ)
 	@rm -f $@ && $(AR) rcs $@ $^
@@ -61,8 +63,7 @@ $(if $(filter %-candidates,$(2)),export BED_CANDIDATES=0:5:95:$(if $(filter 80,$
 exec $(abspath $(SIM))/test_$(firstword $(subst -, ,$(2)))
 endef
 $(SIM_UNITS): $(SIM)/%.sh: $(SIM_PROGRAMS) $(SIM)/test_cudasim tests/cudasim/rules.mk
-	@mkdir -p $(@D)
-	$(file >$@,$(call sim_script,$(patsubst %/,%,$(dir $*)),$(notdir $*)))
+	$(shell mkdir -p $(@D))$(file >$@,$(call sim_script,$(patsubst %/,%,$(dir $*)),$(notdir $*)))
 
 .PHONY: test-cudasim sim-programs
 sim-programs: $(SIM_UNITS)

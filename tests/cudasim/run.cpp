@@ -141,7 +141,8 @@ template <int K> static void multiply(Warp &w, const Inst &in, u32 mask)
         Row8 sum[8];
         memcpy(sum, c[half], sizeof sum);
         for (int k = 0; k < K; k++) {
-            Row8 row = load<Row8>(b[k], 0);
+            Row8 row;
+            memcpy(&row, b[k], sizeof row);
             for (int m = 0; m < 8; m++)
                 sum[m] += row * a[k / 8 * 2 + half][m * 8 + k % 8];
         }
@@ -278,6 +279,8 @@ bool pick_action(Draft &d)
     }
     if (n == "mma")
         d.in.act = pick_multiply(d);
+    if (n == "wgmma")
+        d.in.act = pick_wgmma(d);
     if (n == "griddepcontrol")
         d.in.act = d.has("wait") ? grid_wait : nothing;
     if (n == "bar" || n == "barrier") {

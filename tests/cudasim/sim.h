@@ -57,7 +57,7 @@ struct Inst {
     Pure pure;
     Action act;
     Compare compare;
-    u32 op[20];               /* results, then sources: rows (Warp::row) or predicates */
+    const u32 *op;            /* results, then sources: rows (Warp::row) or predicates */
     mutable Allocation *hint; /* where this instruction last found its address */
 };
 
@@ -87,6 +87,7 @@ struct Kernel {
     int max_threads, max_dynamic; /* of __launch_bounds__; of cudaFuncSetAttribute */
     bool decoded;
     vector<Inst> code;
+    vector<u32> operands;
     vector<Source> sources;
     vector<u64> consts;
     vector<vector<s32>> tables;
@@ -136,6 +137,12 @@ struct Copy { /* a cp.async in flight */
     u32 group, to, bytes, valid;
     const char *from;
 };
+struct Product { /* a wgmma under way */
+    const Inst *in;
+    u64 a, b; /* descriptors */
+    bool add;
+    u32 group;
+};
 struct Group { /* lanes at the same instruction */
     s32 pc;
     u32 mask;
@@ -151,6 +158,8 @@ struct Warp {
     u32 alive, waited, epoch, carry;
     s32 pc, barrier;
     vector<Copy> copies;
+    vector<Product> products;
+    u32 product_groups;
     u32 committed[32];
     void *row(u32 op) const
     {
@@ -193,6 +202,9 @@ void memory_forget_blocks(void);
 void memory_start_launch(const Launch &l);
 void memory_start_block(Block &b);
 void memory_next_epoch(Block &b);
+/* Where these bytes of shared memory are, checked as a read of lanes of the mask. */
+void memory_read_shared(Warp &w, const Inst &in, u32 mask, u64 *at, u32 bytes, char **from);
+Action pick_wgmma(Draft &d);
 
 #define EACH(mask) for (u32 m_ = (mask), l; m_ && (l = __builtin_ctz(m_), true); m_ &= m_ - 1)
 

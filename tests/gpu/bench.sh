@@ -2,7 +2,7 @@
 # bench.sh FOLDER - what `make gpu-bench` runs: gpu_bench of FOLDER, and peer.py where a Python has
 # torch, diffusers and transformers, within LIMIT seconds (470). FOLDER may be an archive of `make
 # gpu-pack`. Random weights of real shapes are made first. Ends with the whole frames as a table.
-# PARTS names some parts alone: ops frames peer sd15 sdxl.
+# PARTS names some parts alone: ops frames peer sd15 sdxl; MODES some of PyTorch's.
 limit=${LIMIT:-470}
 cd "$(dirname "$0")/../.." || exit 1
 . tests/gpu/lib.sh
@@ -23,7 +23,7 @@ made sd-turbo || show weights-sd-turbo
 if wanted frames; then
     part turbo-512 60 "$bin/gpu_bench" frames "$models/sd-turbo" 512 1 500; show turbo-512
     part tiny-256 30 "$bin/gpu_bench" frames examples/models/tiny 256 1 1000; show tiny-256
-    part dump 40 mkdir "$scratch/frame" && part frame 40 "$bin/gpu_bench" dump "$models/sd-turbo" 512 "$scratch/frame"
+    mkdir -p "$scratch/dumped" && part frame 40 "$bin/gpu_bench" dump "$models/sd-turbo" 512 "$scratch/dumped"
 fi
 if wanted ops; then
     part ops 60 "$bin/gpu_bench" ops "$models/sd-turbo" 512 1 6; show ops
@@ -39,10 +39,10 @@ peers() {
     "$python" -c 'import torch, diffusers, transformers; assert torch.cuda.is_available()' 2>"$scratch/import" ||
         { say "no peer: $(tail -n 1 "$scratch/import")" && return; }
     export HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE=1 PYTHONWARNINGS=ignore TRANSFORMERS_VERBOSITY=error
-    for mode in eager graph reduce-overhead max-autotune; do
+    for mode in ${MODES:-eager graph reduce-overhead max-autotune}; do
         part "torch-$mode" "$([ $mode = max-autotune ] && echo 150 || echo 75)" \
             "$python" tests/gpu/peer.py "$models/sd-turbo" 512 --mode $mode --seconds 4 \
-            $([ $mode = eager ] && [ -f "$scratch/frame/out.u8" ] && echo --compare "$scratch/frame")
+            $([ $mode = eager ] && [ -f "$scratch/dumped/out.u8" ] && echo --compare "$scratch/dumped")
         grep -h 'torch\|dB\|Error' "$scratch/torch-$mode" | sed 's/^/    /'
     done
 }
@@ -56,6 +56,7 @@ if wanted sdxl && [ "$(left)" -gt 60 ] && made sdxl; then
     part sdxl-512 60 "$bin/gpu_bench" frames "$models/sdxl" 512 1 200; show sdxl-512
 fi
 
+[ -z "${OUT:-}" ] || cp -r "$XDG_CACHE_HOME/scope" "$OUT/plans" 2>/dev/null
 printf '\n'
 for f in turbo-512 tiny-256 sd15-512-batch4 sdxl-512; do
     [ -f "$scratch/$f" ] && grep -h '^frames' "$scratch/$f" | sed "s/^frames/$f:/"

@@ -47,6 +47,7 @@ $(GPU_OPS) $(GPU_FRAMES) $(GPU_TOOLS):
 
 # What the programs load that is not libc's or the driver's.
 $(BUILD)/lib/loaded: $(BUILD)/bin/test_frames
+	@rm -f $(@D)/*.so*
 	@ldd $< | awk '$$3 ~ /lib(dnnl|gomp|OpenCL|jansson|utf8proc|check|subunit)\.so/ { print $$3 }' | xargs -I{} cp -L {} $(@D)
 	@touch $@
 
