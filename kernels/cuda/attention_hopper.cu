@@ -216,6 +216,17 @@ template <class C> DEVICE void take_weights(state<C> &st, float (&s)[TILE / 8][4
     hold(st.p);
 }
 
+/* A store that never happens, of sums of weights: ptxas would wait for products first of all, but
+ * does not move that before a store. */
+DEVICE void weights_first(const float (&sum)[4], void *anywhere)
+{
+    asm volatile("{\n.reg .pred p;\nsetp.lt.f32 p, %0, 0f00000000;\n"
+                 "setp.lt.or.f32 p, %1, 0f00000000, p;\nsetp.lt.or.f32 p, %2, 0f00000000, p;\n"
+                 "setp.lt.or.f32 p, %3, 0f00000000, p;\n@p st.shared.f32 [%4], %0;\n}" ::"f"(sum[0]),
+                 "f"(sum[1]), "f"(sum[2]), "f"(sum[3]), "r"(shared_address(anywhere))
+                 : "memory");
+}
+
 /* One turn: the last one's tile is weighed while this one's scores are computed and softened. */
 template <class C, bool EDGE>
 DEVICE void take_turn(const attend_args &a, const source &s, state<C> &st, int turn)
@@ -228,6 +239,7 @@ DEVICE void take_turn(const attend_args &a, const source &s, state<C> &st, int t
     products_wait<1>();
     hold(score);
     soften<C, EDGE>(st, score, keep, a.scale, a.tk - (turn * C::SHARE + s.share) * TILE);
+    weights_first(st.sum, s.room);
     products_wait<0>();
     hold(st.out);
     hold(st.p);
