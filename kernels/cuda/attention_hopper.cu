@@ -5,8 +5,8 @@
  * layout in which the second product takes its left side. While scores of one tile of keys become
  * weights, the tile before is weighed and other warp groups multiply. A block has SETS sets of
  * queries; SHARE warp groups work on the same set, and take turns at the tiles of keys: where there
- * are few queries, more of them are under way on a multiprocessor. What they have is added up at the
- * end, in order.
+ * are few queries, more of them are under way on a multiprocessor. What they have is added up at
+ * the end, in order.
  *
  * On other processors the kernels are empty, and attention.cu does not choose them.
  * Source: Shah et al. 2024 (FlashAttention-3); PTX ISA, "Asynchronous Warpgroup Level Matrix
@@ -89,20 +89,32 @@ template <class C> struct state {
     float top[2], sum[4]; /* the largest score so far; sums of this lane's even and odd columns */
 };
 
+/* Where piece p of row r of a stage's keys, or values, lies. */
+template <class C> DEVICE int spot(int r, int p)
+{
+    return r / TILE * C::PART + p / 8 * PANEL + r % TILE * 128 + ((p ^ r) & 7) * 16;
+}
+
 /* Rows `first` .. first + TILES * TILE, as tiles; zeros behind row `limit`. */
 template <class C>
 DEVICE void bring_rows(unsigned char *to, const void *from, int ld, int first, int limit, int d)
 {
-    enum { COUNT = C::TILES * TILE * C::PITCH };
+    constexpr int rows = C::TILES * TILE, pass = C::THREADS / C::PITCH;
+    if (pass % 8 == 0 && C::THREADS % C::PITCH == 0 && first + rows <= limit && d == C::HEAD) {
+        const int r = threadIdx.x / C::PITCH, p = threadIdx.x % C::PITCH; /* always this piece */
+        const char *at = (const char *)from + ((int64_t)(first + r) * ld + p * 8) * 2;
 #pragma unroll
-    for (int j = 0; j < (COUNT + C::THREADS - 1) / C::THREADS; j++) {
-        const int i = threadIdx.x + j * C::THREADS, r = i / C::PITCH, p = i % C::PITCH;
-        if (COUNT % C::THREADS && i >= COUNT)
-            break;
+        for (int j = 0; j < rows; j += pass)
+            if (j + pass <= rows || r + j < rows)
+                copy_16(to + spot<C>(r + j, p), at + (int64_t)ld * (j * 2), true);
+        return;
+    }
+#pragma unroll 1
+    for (int i = threadIdx.x; i < rows * C::PITCH; i += C::THREADS) {
+        const int r = i / C::PITCH, p = i % C::PITCH;
         const bool valid = first + r < limit && p * 8 < d;
         const char *at = (const char *)from + ((int64_t)(first + r) * ld + p * 8) * 2;
-        unsigned char *tile = to + r / TILE * C::PART + p / 8 * PANEL;
-        copy_16(tile + r % TILE * 128 + ((p ^ r) & 7) * 16, valid ? at : from, valid);
+        copy_16(to + spot<C>(r, p), valid ? at : from, valid);
     }
 }
 
@@ -110,7 +122,7 @@ DEVICE void bring_rows(unsigned char *to, const void *from, int ld, int first, i
 struct source {
     const void *k, *v;
     unsigned char *room;
-    int stages, share; /* share: whose turn of the tiles this warp group has */
+    int d, stages, share; /* share: whose turn of the tiles this warp group has */
 };
 
 template <class C> DEVICE void bring(const attend_args &a, const source &s, int stage)
@@ -118,8 +130,8 @@ template <class C> DEVICE void bring(const attend_args &a, const source &s, int 
     if (stage < s.stages) {
         unsigned char *to = s.room + stage % C::STAGES * C::STAGE;
         const int first = stage * C::TILES * TILE;
-        bring_rows<C>(to, s.k, a.k_ld, first, a.tk, a.d);
-        bring_rows<C>(to + C::TILES * C::PART, s.v, a.v_ld, first, a.tk, a.d);
+        bring_rows<C>(to, s.k, a.k_ld, first, a.tk, s.d);
+        bring_rows<C>(to + C::TILES * C::PART, s.v, a.v_ld, first, a.tk, s.d);
     }
     copy_commit();
 }
@@ -220,11 +232,12 @@ template <class C> DEVICE void take_weights(state<C> &st, float (&s)[TILE / 8][4
  * does not move that before a store. */
 DEVICE void weights_first(const float (&sum)[4], void *anywhere)
 {
-    asm volatile("{\n.reg .pred p;\nsetp.lt.f32 p, %0, 0f00000000;\n"
-                 "setp.lt.or.f32 p, %1, 0f00000000, p;\nsetp.lt.or.f32 p, %2, 0f00000000, p;\n"
-                 "setp.lt.or.f32 p, %3, 0f00000000, p;\n@p st.shared.f32 [%4], %0;\n}" ::"f"(sum[0]),
-                 "f"(sum[1]), "f"(sum[2]), "f"(sum[3]), "r"(shared_address(anywhere))
-                 : "memory");
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.lt.f32 p, %0, 0f00000000;\n"
+        "setp.lt.or.f32 p, %1, 0f00000000, p;\nsetp.lt.or.f32 p, %2, 0f00000000, p;\n"
+        "setp.lt.or.f32 p, %3, 0f00000000, p;\n@p st.shared.f32 [%4], %0;\n}" ::"f"(sum[0]),
+        "f"(sum[1]), "f"(sum[2]), "f"(sum[3]), "r"(shared_address(anywhere))
+        : "memory");
 }
 
 /* One turn: the last one's tile is weighed while this one's scores are computed and softened. */
@@ -373,6 +386,7 @@ template <class C> DEVICE void attend_hopper(const attend_args &a)
     s.room += -shared_address(s.room) & (ALIGN - 1);
     s.k = (const T *)a.k + kv * a.k_ld + head * a.d;
     s.v = (const T *)a.v + kv * a.v_ld + head * a.d;
+    s.d = a.d;
     s.stages = (a.tk + C::TILES * TILE - 1) / (C::TILES * TILE);
     s.share = group % C::SHARE;
     state<C> st;
@@ -461,14 +475,17 @@ int cuda_attend_hopper(k_ctx *k, const attend_args &a, int heads, int images)
         /* Queries that the busiest multiprocessor has. A block of few takes as long as one of 128:
          * it brings as many keys. */
         int64_t blocks = (int64_t)blocks_of(a.tq, w[i].rows) * heads * images;
-        int64_t cost = (blocks + d->processors - 1) / d->processors * (w[i].rows < 128 ? 128 : w[i].rows);
-        if (a.tk >= w[i].keys && (!best || cost < least || (cost == least && blocks <= d->processors))) {
+        int64_t cost =
+            (blocks + d->processors - 1) / d->processors * (w[i].rows < 128 ? 128 : w[i].rows);
+        if (a.tk >= w[i].keys &&
+            (!best || cost < least || (cost == least && blocks <= d->processors))) {
             best = &w[i];
             least = cost;
         }
     }
     if (!k->planning)
-        launch(k, best->kernel, dim3(blocks_of(a.tq, best->rows), (unsigned)heads, (unsigned)images),
+        launch(k, best->kernel,
+               dim3(blocks_of(a.tq, best->rows), (unsigned)heads, (unsigned)images),
                (unsigned)best->threads, (size_t)best->shared, a);
     return 1;
 }
