@@ -159,7 +159,8 @@ typedef struct k_weight_desc {
     int32_t rare;
 } k_weight_desc;
 
-/* Register a weight. Nothing is copied yet: planning prepares the form that each op needs. */
+/* Register a weight. Nothing is copied yet: planning prepares the form that each op needs. Where a
+ * form has a narrower range than the file's type, finite numbers are held within it. */
 k_weight *k_weight_new(k_device *device, const k_weight_desc *desc, char why[K_WHY]);
 void k_weight_free(k_device *device, k_weight *weight);
 

@@ -136,6 +136,7 @@ cuda_counts cuda_counted(const k_ctx *k);
 typedef struct cuda_choice {
     const char *key;
     int candidates, guess;
+    int libraries; /* candidates from this one on are libraries': 0: none are */
     int (*run)(k_ctx *k, int candidate, void *ctx);
     const char *(*name)(int candidate); /* for the plan file and `scope bench --plan` */
     void *ctx;

@@ -17,11 +17,11 @@ enum { PLACE = 256, COLUMNS = 128, ROWS = 8, NORM = 256 };
 
 /* ---- kernels -------------------------------------------------------------------------------- */
 
-/* x within the range of a narrower type; NaN stays. */
+/* x within the range of a narrower type; infinity and NaN stay. */
 DEVICE float held(float x, int dtype)
 {
     const float most = dtype == K_F16 ? 65504.0f : dtype == K_BF16 ? 3.38953139e38f : INFINITY;
-    return fabsf(x) > most ? copysignf(most, x) : x;
+    return fabsf(x) > most && fabsf(x) < INFINITY ? copysignf(most, x) : x;
 }
 
 /* Rows [first, ..) of the file's [out][in][taps] to the form's [out][tap][padded]; half: of the

@@ -425,6 +425,13 @@ static Pure cvta(Draft &d)
 
 /* ---- conversions ---- */
 
+template <class T> struct Low : Num<T> { /* of a register that is wider */
+    static T get(const void *r, int l, int)
+    {
+        return (T)load<u64>(r, l);
+    }
+};
+
 template <class From, class To> static void convert(const Warp &w, const Inst &in, void *d)
 {
     const void *a = w.row(in.op[1]);
@@ -465,7 +472,8 @@ template <class T> static void convert_pair(const Warp &w, const Inst &in, void 
 static Pure cvt(Draft &d)
 {
     Type to = d.types[0], from = d.in.from = d.types[d.types.size() - 1];
-    if (d.has("relu") || d.has("satfinite") || d.types.size() != 2)
+    if (d.has("relu") || d.has("satfinite") || d.types.size() != 2 ||
+        d.in.wide != (to.bits == 64))
         return nullptr;
     for (const string &m : d.mods)
         if (m.size() >= 2 && m.size() <= 3 && m[0] == 'r' && strchr("nzmp", m[1])) {
@@ -480,6 +488,12 @@ static Pure cvt(Draft &d)
     if (is_real(to) && to.bits == 16 && !exact && !d.in.option)
         return nullptr;
     from.extra = to.extra = d.in.from.extra = 0;
+    if (d.src[0].kind == LONG && from.bits < 64)
+        return !exact || is_real(from) ? nullptr : visit(to, [&](auto t) {
+            return visit_int(from, [](auto f) -> Pure {
+                return convert<Low<typename decltype(f)::V>, decltype(t)>;
+            });
+        });
     if (!exact)
         return visit(to, [](auto t) -> Pure { return convert_rounded<decltype(t)>; });
     return visit(to, [&](auto t) {

@@ -20,6 +20,8 @@ struct cudasim_kernel {
 void cudasim_fail_next(const char *call, int after, int error);
 /* How often a call was made, failures included. */
 unsigned long long cudasim_count(const char *call);
+/* Bytes that are allocated, on the device or of pinned memory. */
+unsigned long long cudasim_bytes(int host);
 /* Calls back for each registered kernel, launched or not. */
 void cudasim_kernels(void (*each)(const struct cudasim_kernel *kernel, void *user), void *user);
 /* What the last fault said; "" if there was none. */

@@ -12,7 +12,7 @@ static std::map<u64, Allocation *> &table(void) /* a function: used before const
     static std::map<u64, Allocation *> t;
     return t;
 }
-static size_t used;
+static size_t used[2]; /* of the device, of the host */
 
 void memory_add(u64 base, size_t size, bool host)
 {
@@ -24,7 +24,7 @@ void memory_add(u64 base, size_t size, bool host)
                                    vector<u64>(size / 64 + 1),
                                    (u32 *)calloc(words, 4),
                                    (u32 *)calloc(words, 4)};
-    used += host ? 0 : size;
+    used[host] += size;
 }
 
 /* The record stays, empty, because instructions remember where they found addresses. */
@@ -34,7 +34,7 @@ bool memory_remove(u64 base, bool host)
     if (i == table().end() || i->second->host != host)
         return false;
     Allocation *a = i->second;
-    used -= host ? 0 : a->size;
+    used[host] -= a->size;
     free(a->writer);
     free(a->reader);
     vector<u64>().swap(a->written);
@@ -55,9 +55,9 @@ Allocation *memory_find(u64 address)
     return a && address < a->base + a->size ? a : nullptr;
 }
 
-size_t memory_used(void)
+size_t memory_used(bool host)
 {
-    return used;
+    return used[host];
 }
 
 void memory_forget_blocks(void)

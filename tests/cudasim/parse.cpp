@@ -361,7 +361,7 @@ static void decode(Decoder &c, Scope &s, const Tokens &t, Draft &d)
     if (d.name != "special")
         operands(c, s, t, i + 1, d);
     d.in.wide = !d.dst.empty() && d.dst[0].kind == LONG;
-    if (d.dst.size() + d.src.size() > sizeof d.in.op / 4 ||
+    if (d.dst.size() + d.src.size() > UINT8_MAX ||
         !(pick_compare(d) || pick_pure(d) || pick_memory(d) || pick_action(d)))
         throw Unsupported{};
 }

@@ -10,14 +10,14 @@ SIM_TESTS := $(filter $(SIM_TESTS),$(patsubst tests/kernels/test_%.c,%,$(wildcar
 SIM_CU    := $(patsubst kernels/cuda/%.cu,$(SIM)/obj/%.cu.o,$(wildcard kernels/cuda/*.cu))
 SIM_OBJ   := $(patsubst tests/cudasim/%.cpp,$(SIM)/obj/%.o,$(filter-out tests/cudasim/test_%,$(wildcard tests/cudasim/*.cpp)))
 SIM_HOST  := $(filter-out $(CUDA_OBJ),$(KERNELS_OBJ))
-SIM_PROGRAMS := $(patsubst %,$(SIM)/test_%,$(SIM_TESTS) golden counters)
-SIM_PTX   := $(foreach a,$(SIM_ARCHS),-gencode arch=compute_$(a),code=compute_$(a))
+SIM_PROGRAMS := $(patsubst %,$(SIM)/test_%,$(SIM_TESTS) golden frames counters)
+SIM_PTX   := $(foreach a,$(SIM_ARCHS:90=90a),-gencode arch=compute_$(a),code=compute_$(a))
 # The simulator is built where it runs: it may use what this processor has.
 SIM_MARCH := $(if $(shell grep -m1 -ow avx2 /proc/cpuinfo),-march=x86-64-v3)
 CXX       ?= c++
 
 ifneq ($(NVCC),)
-SIM_UNITS := $(foreach a,$(SIM_ARCHS),$(patsubst %,$(SIM)/$(a)/%.sh,conv-candidates linear-candidates linear-tune golden counters cudasim $(SIM_TESTS)))
+SIM_UNITS := $(foreach a,$(SIM_ARCHS),$(patsubst %,$(SIM)/$(a)/%.sh,conv-candidates linear-candidates linear-tune golden frames counters cudasim $(SIM_TESTS)))
 endif
 
 $(SIM)/obj/%.cu.o: kernels/cuda/%.cu
@@ -36,6 +36,7 @@ $(SIM)/libcudasim.a: $(SIM_OBJ)
 # Plain objects, not the library: it has the same kernels as machine code.
 $(patsubst %,$(SIM)/test_%,$(SIM_TESTS)): $(SIM)/%: $(BUILD)/obj/tests/kernels/%.o
 $(SIM)/test_golden: $(BUILD)/obj/tests/unit/streamdiffusion/test_golden.o $(SD_OBJ)
+$(SIM)/test_frames: $(BUILD)/obj/tests/gpu/test_frames.o $(SD_OBJ)
 $(SIM)/test_counters: $(BUILD)/obj/tests/cudasim/test_counters.o
 $(SIM_PROGRAMS): $(SIM_HOST) $(SIM_CU) $(SIM)/libcudasim.a
 	@echo "  LINK  $@"

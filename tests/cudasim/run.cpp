@@ -390,6 +390,8 @@ static void start_warp(Block &b, Warp &w, int index)
     w.first = index * 32;
     w.index = index;
     w.copies.clear();
+    w.products.clear();
+    w.product_groups = 0;
     memset(w.committed, 0, sizeof w.committed);
 }
 

@@ -196,7 +196,7 @@ struct Allocation {
 void memory_add(u64 base, size_t size, bool host);
 bool memory_remove(u64 base, bool host);
 Allocation *memory_find(u64 address); /* that holds it, or null */
-size_t memory_used(void);
+size_t memory_used(bool host);
 string memory_touch(u64 address, size_t bytes, bool write); /* what is wrong with it, or "" */
 void memory_forget_blocks(void);
 void memory_start_launch(const Launch &l);

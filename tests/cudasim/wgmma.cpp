@@ -9,22 +9,22 @@ static float widen(const Inst &in, u16 x)
     return in.mode == 'q' ? bf16_to_float(x) : half_to_float(x);
 }
 
-/* 32 bytes of each of `rows` rows of a tile, as floats. The swizzle xors bits 4 to 6 of an address
- * with bits 7 to 9. */
+/* 32 bytes of each of `rows` rows of a tile, as floats, eight rows of 16 bytes at a time. The
+ * swizzle xors bits 4 to 6 of an address with bits 7 to 9. */
 static void bring(Warp &w, const Inst &in, u64 tile, int first, int rows, float (*to)[16])
 {
     u64 base = (tile & 0x3fff) << 4, stride = (tile >> 32 & 0x3fff) << 4, at[32];
     char *from[32];
     for (int r = 0; r < rows; r += 16) {
         for (int l = 0; l < 32; l++) {
-            int row = first + r + l / 2;
-            u64 a = base + row / 8 * stride + row % 8 * 128 + l % 2 * 16;
+            int row = first + r + l / 16 * 8;
+            u64 a = base + row / 8 * stride + l % 8 * 128 + l / 8 % 2 * 16;
             at[l] = a ^ (a >> 7 & 7) << 4;
         }
         memory_read_shared(w, in, r + 16 <= rows ? ~0u : 0xffff, at, 16, from);
-        for (int l = 0; l < 32 && r + l / 2 < rows; l++)
+        for (int l = 0; l < 32 && r + l / 16 * 8 < rows; l++)
             for (int i = 0; i < 8; i++)
-                to[r + l / 2][l % 2 * 8 + i] = widen(in, load<u16>(from[l], i));
+                to[r + l / 16 * 8 + l % 8][l / 8 % 2 * 8 + i] = widen(in, load<u16>(from[l], i));
     }
 }
 
