@@ -103,10 +103,11 @@ DEVICE void bring_rows(unsigned char *to, const void *from, int ld, int first, i
     if (pass % 8 == 0 && C::THREADS % C::PITCH == 0 && first + rows <= limit && d == C::HEAD) {
         const int r = threadIdx.x / C::PITCH, p = threadIdx.x % C::PITCH; /* always this piece */
         const char *at = (const char *)from + ((int64_t)(first + r) * ld + p * 8) * 2;
+        const bool in = C::HEAD % 16 == 0 || p < C::HEAD / 8;
 #pragma unroll
         for (int j = 0; j < rows; j += pass)
             if (j + pass <= rows || r + j < rows)
-                copy_16(to + spot<C>(r + j, p), at + (int64_t)ld * (j * 2), true);
+                copy_16(to + spot<C>(r + j, p), in ? at + (int64_t)ld * (j * 2) : from, in);
         return;
     }
 #pragma unroll 1
@@ -185,9 +186,10 @@ DEVICE void soften(state<C> &st, float (&s)[TILE / 8][4], float (&keep)[2], floa
 {
     float top[4], base[2];
     if (EDGE) {
+        left -= (int)threadIdx.x % 4 * 2;
 #pragma unroll
         for (int i = 0; i < TILE / 2; i++)
-            if (i / 4 * 8 + threadIdx.x % 4 * 2 + i % 2 >= left)
+            if (i / 4 * 8 + i % 2 >= left)
                 s[i / 4][i % 4] = -INFINITY;
     }
 #pragma unroll
