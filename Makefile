@@ -258,7 +258,7 @@ doc: build ## manual pages of the plugins, from their schemas: build/doc/
 	@for so in $(BUILD)/plugins/*.so; do \
 	  $(BUILD)/scope doc $$so >$(BUILD)/doc/$$(basename $$so .so).md && echo $(BUILD)/doc/$$(basename $$so .so).md; done
 
-FORMATTED = $(shell git ls-files '*.c' '*.h')
+FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp')
 fmt: ## format the sources
 	@clang-format -i $(FORMATTED)
 fmt-check: ## fail when a source is not formatted

@@ -266,8 +266,6 @@ struct k_ops {
      * x1, x2 optional. Noising, x0 from epsilon or v, guidance and renoising are all of this
      * form; y may be any of the inputs. */
     void (*mix)(k_ctx *k, k_tensor y, k_tensor coef, k_tensor x0, k_tensor x1, k_tensor x2);
-    /* y[.., 0:ca] = a, y[.., ca:] = b */
-    void (*concat)(k_ctx *k, k_tensor y, k_tensor a, k_tensor b);
     /* y = x at y's height and width, nearest: source = floor(dst * in / out) */
     void (*resize_nearest)(k_ctx *k, k_tensor y, k_tensor x);
 

@@ -15,7 +15,6 @@ static const k_ops cpu_ops = {
     .add = cpu_add,
     .soft_clamp = cpu_soft_clamp,
     .mix = cpu_mix,
-    .concat = cpu_concat,
     .resize_nearest = cpu_resize_nearest,
     .embed = cpu_embed,
     .sinusoid = cpu_sinusoid,

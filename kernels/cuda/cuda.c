@@ -12,7 +12,6 @@ static const k_ops cuda_ops = {
     .add = cuda_add,
     .soft_clamp = cuda_soft_clamp,
     .mix = cuda_mix,
-    .concat = cuda_concat,
     .resize_nearest = cuda_resize_nearest,
     .embed = cuda_embed,
     .sinusoid = cuda_sinusoid,

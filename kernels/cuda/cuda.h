@@ -245,7 +245,6 @@ void cuda_activate(k_ctx *k, k_tensor y, k_tensor x, int act);
 void cuda_add(k_ctx *k, k_tensor y, k_tensor x, k_tensor z);
 void cuda_soft_clamp(k_ctx *k, k_tensor y, k_tensor x, float limit);
 void cuda_mix(k_ctx *k, k_tensor y, k_tensor coef, k_tensor x0, k_tensor x1, k_tensor x2);
-void cuda_concat(k_ctx *k, k_tensor y, k_tensor a, k_tensor b);
 void cuda_resize_nearest(k_ctx *k, k_tensor y, k_tensor x);
 void cuda_embed(k_ctx *k, k_tensor y, k_tensor ids, const k_weight *tokens,
                 const k_weight *positions);
