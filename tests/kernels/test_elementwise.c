@@ -1,4 +1,4 @@
-/* test_elementwise.c - activations, sums, mixes, joins, nearest resizing and embeddings. */
+/* test_elementwise.c - activations, sums, mixes, nearest resizing and embeddings. */
 #include "bed.h"
 
 enum { N = 2, H = 3, W = 7, C = 21, EXTRA = 5, ROWS = N * H * W };
@@ -135,7 +135,7 @@ static void all(bed *b)
     activations(b);
     sums(b);
     mixes(b);
-    joins(b);
+    resizes(b);
     timesteps(b);
     embeddings(b); /* last: it leaves the context failed */
 }
