@@ -39,6 +39,8 @@ typedef struct k_backend {
     /* Ops that were called so far are done: their tensors may be freed. */
     void (*settle)(k_ctx *k);
     void (*free)(k_device *device, void *data, size_t bytes);
+    /* Bytes that are free there; NULL where that says nothing. */
+    size_t (*room)(const k_device *device);
     /* rows of `bytes` bytes, `to_pitch` and `from_pitch` bytes apart */
     void (*put)(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
                 size_t bytes, int64_t rows);

@@ -174,6 +174,17 @@ void k_plan_begin(k_ctx *k)
     b->plan_begin(k);
 }
 
+static void no_memory(k_ctx *k, const char *what, size_t bytes)
+{
+    const k_backend *b = k->device->backend;
+    if (b->room)
+        k_fail(k, "%s of %zu KiB: %zu KiB of the GPU's memory are free; use a smaller picture.",
+               what, (bytes + 1023) >> 10, b->room(k->device) >> 10);
+    else
+        k_fail(k, "%s of %zu KiB: there is no memory; use a smaller picture.", what,
+               (bytes + 1023) >> 10);
+}
+
 int k_plan_end(k_ctx *k)
 {
     const k_backend *b = k->device->backend;
@@ -189,8 +200,7 @@ int k_plan_end(k_ctx *k)
     if (k->arena.base)
         k->arena.size = k->arena.peak;
     else
-        k_fail(k, "plan: there is no memory for an arena of %zu MiB; use a smaller picture.",
-               k->arena.peak >> 20);
+        no_memory(k, "plan: an arena", k->arena.peak);
     return k->status;
 }
 
@@ -262,7 +272,7 @@ k_tensor k_keep(k_ctx *k, int dtype, int n, int h, int w, int c)
         return t;
     t.data = k->device->backend->alloc(k->device, bytes, 1);
     if (!t.data) {
-        k_fail(k, "keep: there is no memory for %zu bytes.", bytes);
+        no_memory(k, "keep: a tensor", bytes);
         return (k_tensor){0};
     }
     return t;

@@ -29,6 +29,11 @@ static const k_ops cuda_ops = {
     .image_out = cuda_image_out,
 };
 
+static size_t room(const k_device *device)
+{
+    return cuda_room((const cuda_device *)device);
+}
+
 const k_backend cuda_backend = {
     .name = "cuda",
     .ops = &cuda_ops,
@@ -45,6 +50,7 @@ const k_backend cuda_backend = {
     .stamp_ms = cuda_stamp_ms,
     .alloc = cuda_alloc,
     .free = cuda_free,
+    .room = room,
     .settle = cuda_wait,
     .put = cuda_put,
     .get = cuda_get,

@@ -10,8 +10,8 @@ SIM_TESTS := $(filter $(SIM_TESTS),$(patsubst tests/kernels/test_%.c,%,$(wildcar
 SIM_CU    := $(patsubst kernels/cuda/%.cu,$(SIM)/obj/%.cu.o,$(wildcard kernels/cuda/*.cu))
 SIM_OBJ   := $(patsubst tests/cudasim/%.cpp,$(SIM)/obj/%.o,$(filter-out tests/cudasim/test_%,$(wildcard tests/cudasim/*.cpp)))
 SIM_HOST  := $(filter-out $(CUDA_OBJ),$(KERNELS_OBJ))
-SIM_KINDS := $(SIM_TESTS) golden frames counters cudasim
-SIM_PROGRAMS := $(patsubst %,$(SIM)/test_%,$(SIM_TESTS) golden frames counters)
+SIM_KINDS := $(SIM_TESTS) golden frames failures counters cudasim
+SIM_PROGRAMS := $(patsubst %,$(SIM)/test_%,$(SIM_TESTS) golden frames failures counters)
 SIM_PTX   := $(foreach a,$(SIM_ARCHS:90=90a),-gencode arch=compute_$(a),code=compute_$(a))
 # The simulator is built where it runs: it may use what this processor has.
 SIM_MARCH := $(if $(shell grep -m1 -ow avx2 /proc/cpuinfo),-march=x86-64-v3)
@@ -22,7 +22,7 @@ CXX       ?= c++
 # come in an order in which a stride of 5 meets every tile and split, sm_90a's own from 96 on.
 SIM_ALL := contract conv delta counters attention linear norm picture image elementwise embed noise \
 	conv-candidates linear-candidates linear-tune golden cudasim
-SIM_RUN_80 := frames $(SIM_ALL) frames-counts
+SIM_RUN_80 := frames $(SIM_ALL) frames-counts failures
 SIM_RUN_75 := $(SIM_ALL)
 SIM_RUN_90 := frames $(SIM_ALL) conv-hopper linear-hopper
 SIM_SET_80_golden := BED_SHARE=6/9
@@ -30,6 +30,7 @@ SIM_SET_75_golden := BED_SHARE=7/9
 SIM_SET_90_golden := BED_SHARE=7/9
 SIM_SET_frames := FRAMES_SIZE=64 CK_RUN_CASE=pictures
 SIM_SET_frames-counts := FRAMES_SIZE=64 FRAMES_COUNT=1000 CK_RUN_CASE=counts CUDASIM_SKIP=1 CUDASIM_MEMORY_MB=512
+SIM_SET_failures := CUDASIM_SKIP=1 CUDASIM_MEMORY_MB=512
 SIM_SET_linear-tune := SCOPE_CUDA_TUNE= XDG_CACHE_HOME=. BED_SHARE=0/20
 SIM_SET_80_conv-candidates := BED_CANDIDATES=0:5:95:10
 SIM_SET_80_linear-candidates := BED_CANDIDATES=0:5:95:10
@@ -60,6 +61,7 @@ $(SIM)/libcudasim.a: $(SIM_OBJ)
 $(patsubst %,$(SIM)/test_%,$(SIM_TESTS)): $(SIM)/%: $(BUILD)/obj/tests/kernels/%.o
 $(SIM)/test_golden: $(BUILD)/obj/tests/unit/streamdiffusion/test_golden.o $(SD_OBJ)
 $(SIM)/test_frames: $(BUILD)/obj/tests/gpu/test_frames.o $(SD_OBJ)
+$(SIM)/test_failures: $(BUILD)/obj/tests/cudasim/test_failures.o $(SD_OBJ)
 $(SIM)/test_counters: $(BUILD)/obj/tests/cudasim/test_counters.o
 $(SIM_PROGRAMS): $(SIM_HOST) $(SIM_CU) $(SIM)/libcudasim.a
 	@echo "  LINK  $@"

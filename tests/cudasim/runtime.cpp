@@ -485,9 +485,12 @@ static void *allocate(size_t n, bool host)
     return p;
 }
 
-static cudaError_t release(void *p, bool host)
+/* Memory of a device that is lost is gone, too, though the call says that it failed. */
+static cudaError_t release(const char *name, void *p, bool host)
 {
+    Call call(name);
     FORBIDDEN;
+    REFUSE(call.error && !sticks(call.error), call.error);
     run_all(false);
     REFUSE(p && !memory_remove((u64)p, host), cudaErrorInvalidValue);
     free(p);
@@ -500,10 +503,10 @@ API(cudaMalloc, (void **p, size_t n), {
     REFUSE(n > memory_limit() - memory_used(false), cudaErrorMemoryAllocation);
     *p = n ? allocate(n, false) : nullptr;
 })
-API(cudaFree, (void *p), return release(p, false))
+SAME(cudaFree, (void *p), release("cudaFree", p, false))
 API(cudaHostAlloc, (void **p, size_t n, unsigned), FORBIDDEN; *p = allocate(n, true))
 API(cudaMallocHost, (void **p, size_t n), FORBIDDEN; *p = allocate(n, true))
-API(cudaFreeHost, (void *p), return release(p, true))
+SAME(cudaFreeHost, (void *p), release("cudaFreeHost", p, true))
 API(cudaHostGetDevicePointer, (void **d, void *h, unsigned), {
     Allocation *a = memory_find((u64)h);
     REFUSE(!a || !a->host, cudaErrorInvalidValue);
