@@ -128,6 +128,9 @@ void k_drop(k_ctx *k, k_tensor *t);
 /* Host memory to tensor and back, dense on the host side, of the tensor's dtype. */
 void k_put(k_ctx *k, k_tensor dst, const void *src);
 void k_get(k_ctx *k, k_tensor src, void *dst);
+/* The same for little, without a wait of its own: dst is filled when the next image_out or k_get of
+ * this context returns. Nothing may write to src until then. */
+void k_get_with(k_ctx *k, k_tensor src, void *dst);
 
 /* Note the time at which the device reaches this place among the ops, under number i, and ask for
  * it, in ms of a clock of the device's own, after k_get or image_out. */

@@ -89,6 +89,7 @@ const k_backend cpu_backend = {
     .settle = settle,
     .put = copy,
     .get = copy,
+    .get_with = copy,
     .weight_new = cpu_weight_new,
     .weight_free = cpu_weight_free,
     .weight_delta = cpu_weight_delta,

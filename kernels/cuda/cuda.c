@@ -54,6 +54,7 @@ const k_backend cuda_backend = {
     .settle = cuda_wait,
     .put = cuda_put,
     .get = cuda_get,
+    .get_with = cuda_get_with,
     .weight_new = cuda_weight_new,
     .weight_free = cuda_weight_free,
     .weight_delta = cuda_weight_delta,

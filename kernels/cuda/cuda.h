@@ -109,6 +109,9 @@ void cuda_put(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from
               size_t bytes, int64_t rows);
 void cuda_get(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
               size_t bytes, int64_t rows);
+/* Noted, and done by the next cuda_get. */
+void cuda_get_with(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                   size_t bytes, int64_t rows);
 void cuda_stamp(k_ctx *k, int i);
 double cuda_stamp_ms(const k_ctx *k, int i);
 /* The kernel behind cuda_stamp (elementwise.cu): *at = the device's clock in ns. */
