@@ -119,6 +119,12 @@ DEVICE void bring_rows(unsigned char *to, const void *from, int ld, int first, i
     }
 }
 
+/* Where the block's barrier is, in front of the stages. */
+DEVICE unsigned gate_address()
+{
+    return shared_address(&shared<uint64_t>());
+}
+
 /* What the block's threads share. */
 struct source {
     const void *k, *v;
@@ -137,13 +143,29 @@ template <class C> DEVICE void bring(const attend_args &a, const source &s, int 
     copy_commit();
 }
 
-/* A stage is there for all warp groups, and another one is sent for, in the place of one that all
- * of them are done with. */
-template <class C> DEVICE void arrive(const attend_args &a, const source &s, int stage)
+/* The block's barrier is in two halves, so that warp groups need not keep step. A warp reaches a
+ * stage once what it has sent for is there and it is done with the stage before the last; it passes
+ * when all have reached it, and sends for another one in the place of that which all are done with.
+ */
+template <class C> DEVICE void reach()
 {
     copy_wait<C::AHEAD - 1>();
     products_see_copies();
-    __syncthreads();
+    __syncwarp();
+    if (threadIdx.x % 32 == 0)
+        asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(gate_address()) : "memory");
+}
+
+template <class C> DEVICE void pass(const attend_args &a, const source &s, int stage)
+{
+    int over;
+    do
+        asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+                     "selp.b32 %0, 1, 0, p;\n}"
+                     : "=r"(over)
+                     : "r"(gate_address()), "r"(stage & 1)
+                     : "memory");
+    while (!over);
     bring<C>(a, s, stage + C::AHEAD);
 }
 
@@ -248,7 +270,7 @@ DEVICE void take_turn(const attend_args &a, const source &s, state<C> &st, int t
 {
     float score[TILE / 8][4], keep[2];
     if (turn % C::TURNS == 0)
-        arrive<C>(a, s, turn / C::TURNS);
+        pass<C>(a, s, turn / C::TURNS);
     start_score<C>(st, score, tile_of<C>(s, turn));
     start_weigh<C>(st, tile_of<C>(s, turn - 1), turn - 1);
     products_wait<1>();
@@ -258,6 +280,8 @@ DEVICE void take_turn(const attend_args &a, const source &s, state<C> &st, int t
     products_wait<0>();
     hold(st.out);
     hold(st.p);
+    if (turn % C::TURNS == 0)
+        reach<C>();
 #pragma unroll
     for (int i = 0; i < C::HEAD / 2; i++)
         st.out[i / 4][i % 4] *= keep[i % 4 / 2];
@@ -269,11 +293,13 @@ template <class C> DEVICE void attend_keys(const attend_args &a, const source &s
     const int turns = (a.tk + TILE * C::SHARE - 1) / (TILE * C::SHARE);
     float score[TILE / 8][4], keep[2];
     hold(st.q);
-    arrive<C>(a, s, 0);
+    reach<C>();
+    pass<C>(a, s, 0);
     start_score<C>(st, score, tile_of<C>(s, 0));
     products_wait<0>();
     hold(score);
     soften<C, true>(st, score, keep, a.scale, a.tk - s.share * TILE);
+    reach<C>();
     take_weights<C>(st, score);
 #pragma unroll 1
     for (int turn = 1; turn < turns - 1; turn++)
@@ -385,7 +411,7 @@ template <class C> DEVICE void attend_hopper(const attend_args &a)
     const int64_t kv = a.kv_images == 1 ? 0 : (int64_t)image * a.tk;
     source s;
     s.room = &shared<unsigned char>();
-    s.room += -shared_address(s.room) & (ALIGN - 1);
+    s.room += ALIGN - (shared_address(s.room) & (ALIGN - 1)); /* behind the barrier */
     s.k = (const T *)a.k + kv * a.k_ld + head * a.d;
     s.v = (const T *)a.v + kv * a.v_ld + head * a.d;
     s.d = a.d;
@@ -395,6 +421,11 @@ template <class C> DEVICE void attend_hopper(const attend_args &a)
     st.top[0] = st.top[1] = -INFINITY;
     st.sum[0] = st.sum[1] = st.sum[2] = st.sum[3] = 0.0f;
 
+    if (threadIdx.x == 0)
+        asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(gate_address()),
+                     "r"(C::THREADS / 32)
+                     : "memory");
+    __syncthreads();
     grid_wait();
     grid_release();
 #pragma unroll
@@ -440,13 +471,13 @@ template <class T> static int ways_of(hopper_way (&w)[3], int d)
 {
     if (d <= 40) {
         w[0] = way_of<plan<T, 40, 3, 1, 2, 4>>();
-        w[1] = way_of<plan<T, 40, 2, 2, 2, 4>>();
+        w[1] = way_of<plan<T, 40, 2, 2, 4, 3>>();
         w[2] = way_of<plan<T, 40, 1, 2, 2, 3>, 2>();
         return 3;
     }
     if (d <= 64) {
         w[0] = way_of<plan<T, 64, 3, 1, 2, 4>>();
-        w[1] = way_of<plan<T, 64, 2, 2, 2, 4>>();
+        w[1] = way_of<plan<T, 64, 2, 2, 4, 3>>();
         w[2] = way_of<plan<T, 64, 1, 2, 2, 3>, 2>();
         return 3;
     }
