@@ -130,6 +130,10 @@ $(BUILD)/obj/host/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_HOST))
 $(BUILD)/obj/plugin/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_PLUGIN)) -I$(BUILD)/gen -I. -Iplugin
 
 $(BUILD)/obj/kernels/%.o: FLAGS = $(CUDA_DEFS)
+# What was measured of other kernels is not taken over.
+KERNELS_ID = -DKERNELS_ID='"$(shell cat kernels/cuda/*.cu* | cksum | cut -d" " -f1)"'
+$(BUILD)/obj/kernels/cuda/plan.o: FLAGS = $(CUDA_DEFS) $(KERNELS_ID)
+$(BUILD)/obj/kernels/cuda/plan.o: $(wildcard kernels/cuda/*.cu kernels/cuda/*.cuh)
 
 $(CUDA_OBJ_DIR)/kernels/cuda/%.cu.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)
@@ -185,7 +189,7 @@ FAKES := $(addprefix $(BUILD)/tests/cuda/fakes/,full/libcudnn.so.9 full/libcubla
 $(UNIT_cuda): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/obj/tests/cuda/standin.o $(CUDA_PLAIN) $(FAKES)
 	@echo "  LINK  $@"
 	@$(CC) $(SAN) -o $@ $(filter %.o,$^) $(CHECK_LIBS) -ldl -lpthread
-$(BUILD)/obj/tests/cuda/%.o: FLAGS += $(CUDA_DEFS)
+$(BUILD)/obj/tests/cuda/%.o: FLAGS += $(CUDA_DEFS) $(KERNELS_ID)
 FAKE = mkdir -p $(@D) && $(CC) -std=c11 -D_GNU_SOURCE -O1 -g $(WARN) -fPIC -fvisibility=hidden -shared -o $@ $<
 $(filter %/libcudnn.so.9,$(FAKES)): tests/cuda/fake_cudnn.c tests/cuda/fake.h
 	@$(FAKE) $(if $(findstring lacking,$@),-DLACKING)
@@ -254,7 +258,7 @@ doc: build ## manual pages of the plugins, from their schemas: build/doc/
 	@for so in $(BUILD)/plugins/*.so; do \
 	  $(BUILD)/scope doc $$so >$(BUILD)/doc/$$(basename $$so .so).md && echo $(BUILD)/doc/$$(basename $$so .so).md; done
 
-FORMATTED = $(shell git ls-files '*.c' '*.h')
+FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp')
 fmt: ## format the sources
 	@clang-format -i $(FORMATTED)
 fmt-check: ## fail when a source is not formatted

@@ -46,6 +46,9 @@ typedef struct k_backend {
                 size_t bytes, int64_t rows);
     void (*get)(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
                 size_t bytes, int64_t rows);
+    /* the same, at the latest with the next get or image_out */
+    void (*get_with)(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                     size_t bytes, int64_t rows);
 
     k_weight *(*weight_new)(k_device *device, const k_weight_desc *desc, char why[K_WHY]);
     void (*weight_free)(k_device *device, k_weight *weight);

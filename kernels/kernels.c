@@ -303,6 +303,14 @@ void k_get(k_ctx *k, k_tensor src, void *dst)
     k->device->backend->get(k, dst, row, src.data, size * (size_t)src.ld, row, k_rows(src));
 }
 
+void k_get_with(k_ctx *k, k_tensor src, void *dst)
+{
+    if (k->status || k->planning)
+        return;
+    size_t size = k_size(src.dtype), row = size * (size_t)src.c;
+    k->device->backend->get_with(k, dst, row, src.data, size * (size_t)src.ld, row, k_rows(src));
+}
+
 void k_stamp(k_ctx *k, int i)
 {
     if (!k->status && !k->planning)

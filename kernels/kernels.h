@@ -128,6 +128,9 @@ void k_drop(k_ctx *k, k_tensor *t);
 /* Host memory to tensor and back, dense on the host side, of the tensor's dtype. */
 void k_put(k_ctx *k, k_tensor dst, const void *src);
 void k_get(k_ctx *k, k_tensor src, void *dst);
+/* The same for little, without a wait of its own: dst is filled when the next image_out or k_get of
+ * this context returns. Nothing may write to src until then. */
+void k_get_with(k_ctx *k, k_tensor src, void *dst);
 
 /* Note the time at which the device reaches this place among the ops, under number i, and ask for
  * it, in ms of a clock of the device's own, after k_get or image_out. */
@@ -266,8 +269,6 @@ struct k_ops {
      * x1, x2 optional. Noising, x0 from epsilon or v, guidance and renoising are all of this
      * form; y may be any of the inputs. */
     void (*mix)(k_ctx *k, k_tensor y, k_tensor coef, k_tensor x0, k_tensor x1, k_tensor x2);
-    /* y[.., 0:ca] = a, y[.., ca:] = b */
-    void (*concat)(k_ctx *k, k_tensor y, k_tensor a, k_tensor b);
     /* y = x at y's height and width, nearest: source = floor(dst * in / out) */
     void (*resize_nearest)(k_ctx *k, k_tensor y, k_tensor x);
 

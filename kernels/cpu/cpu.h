@@ -210,7 +210,6 @@ void cpu_activate(k_ctx *k, k_tensor y, k_tensor x, int act);
 void cpu_add(k_ctx *k, k_tensor y, k_tensor x, k_tensor z);
 void cpu_soft_clamp(k_ctx *k, k_tensor y, k_tensor x, float limit);
 void cpu_mix(k_ctx *k, k_tensor y, k_tensor coef, k_tensor x0, k_tensor x1, k_tensor x2);
-void cpu_concat(k_ctx *k, k_tensor y, k_tensor a, k_tensor b);
 void cpu_resize_nearest(k_ctx *k, k_tensor y, k_tensor x);
 void cpu_embed(k_ctx *k, k_tensor y, k_tensor ids, const k_weight *tokens,
                const k_weight *positions);

@@ -65,7 +65,7 @@ void cpu_affine(k_ctx *k, k_tensor y, k_tensor x, const k_affine *o)
 
 void cpu_affine_if(k_ctx *k, k_tensor y, k_tensor x, k_tensor when, const k_affine *o)
 {
-    if (!small(k, "affine_if", when, when.c))
+    if (!small(k, "affine_if", when, when.c) || !alike(k, "affine_if", y, x, (k_tensor){0}))
         return;
     for (int i = 0; i < when.c && !k->planning; i++)
         if (cpu_row(when, 0)[i] == 0)

@@ -50,6 +50,8 @@ DEVICE float exp_2(float x)
 enum { WIDE_ROWS = 64, HEAD_MOST = 512 };
 void cuda_attend_wide(k_ctx *k, const attend_args &a, int heads, int images);
 void cuda_attend_any(k_ctx *k, const attend_args &a, int heads, int images);
+/* sm_90a's own tensor cores (attention_hopper.cu): nonzero where it takes the shape. */
+int cuda_attend_hopper(k_ctx *k, const attend_args &a, int heads, int images);
 void cuda_attend_join(k_ctx *k, const attend_args &a, int heads, int images);
 
 #endif

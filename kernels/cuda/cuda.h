@@ -109,6 +109,9 @@ void cuda_put(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from
               size_t bytes, int64_t rows);
 void cuda_get(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
               size_t bytes, int64_t rows);
+/* Noted, and done by the next cuda_get. */
+void cuda_get_with(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                   size_t bytes, int64_t rows);
 void cuda_stamp(k_ctx *k, int i);
 double cuda_stamp_ms(const k_ctx *k, int i);
 /* The kernel behind cuda_stamp (elementwise.cu): *at = the device's clock in ns. */
@@ -136,6 +139,7 @@ cuda_counts cuda_counted(const k_ctx *k);
 typedef struct cuda_choice {
     const char *key;
     int candidates, guess;
+    int libraries; /* candidates from this one on are libraries': 0: none are */
     int (*run)(k_ctx *k, int candidate, void *ctx);
     const char *(*name)(int candidate); /* for the plan file and `scope bench --plan` */
     void *ctx;
@@ -244,7 +248,6 @@ void cuda_activate(k_ctx *k, k_tensor y, k_tensor x, int act);
 void cuda_add(k_ctx *k, k_tensor y, k_tensor x, k_tensor z);
 void cuda_soft_clamp(k_ctx *k, k_tensor y, k_tensor x, float limit);
 void cuda_mix(k_ctx *k, k_tensor y, k_tensor coef, k_tensor x0, k_tensor x1, k_tensor x2);
-void cuda_concat(k_ctx *k, k_tensor y, k_tensor a, k_tensor b);
 void cuda_resize_nearest(k_ctx *k, k_tensor y, k_tensor x);
 void cuda_embed(k_ctx *k, k_tensor y, k_tensor ids, const k_weight *tokens,
                 const k_weight *positions);

@@ -272,44 +272,8 @@ void cuda_mix(k_ctx *k, k_tensor y, k_tensor coef, k_tensor x0, k_tensor x1, k_t
     launch_rows(k, mix<8>, mix<1>, wide, y, a);
 }
 
-/* ---- concat, resize_nearest ------------------------------------------------------------------ */
-
-struct concat_args {
-    span span;
-    rows y, a, b;
-    uint32_t first; /* channel of b's */
-};
-
-template <int N> static __global__ void concat(const __grid_constant__ concat_args a)
-{
-    grid_wait();
-    grid_release();
-    uint32_t row, column;
-    if (!find<N>(a.span, &row, &column))
-        return;
-    float v[N];
-    if (column < a.first)
-        load(v, a.a, row, column);
-    else
-        load(v, a.b, row, column - a.first);
-    store(a.y, row, column, v);
-}
-
-void cuda_concat(k_ctx *k, k_tensor y, k_tensor a, k_tensor b)
-{
-    int64_t rows = k_rows(y);
-    if (!floats_hold(k, "concat", y, a) || !floats_hold(k, "concat", y, b) ||
-        !k_check(k, y.c == a.c + b.c && k_rows(a) == rows && k_rows(b) == rows, "concat",
-                 "y's channels are not those of x and z together, or rows differ", y, a, b) ||
-        k->planning)
-        return;
-    concat_args args = zeroed<concat_args>();
-    args.y = rows_of(y);
-    args.a = rows_of(a);
-    args.b = rows_of(b);
-    args.first = (uint32_t)a.c;
-    launch_rows(k, concat<8>, concat<1>, fits_eight(y) && fits_eight(a) && fits_eight(b), y, args);
-}
+/* ---- resize_nearest ---------------------------------------------------------------------------
+ */
 
 struct resize_args {
     span span;

@@ -370,6 +370,7 @@ static int choose(k_ctx *k, const product *g)
     cuda_choice c = {.key = key,
                      .candidates = OWN + cuda_library_candidates(cuda_of(k)),
                      .guess = guess_of(k, g),
+                     .libraries = OWN,
                      .run = trial_run,
                      .name = name_of,
                      .ctx = &t};

@@ -1,12 +1,13 @@
 /* group_norm.cu - group norm, and the activation behind it.
  *
  * A variance is never a difference of large sums: sums are taken of x minus a value of the same
- * channel, and means with their sums of squares are joined (Chan et al. 1979). All orders of
- * addition are fixed.
+ * group, and means with their sums of squares are joined (Chan et al. 1979). All orders of addition
+ * are fixed.
  *
  * A block takes a set of groups, so many that their channels are whole pieces, and a run of an
- * image's pixels. Where it can hold the whole image in its registers, that is all, else there are
- * two kernels: statistics of each run, then the result.
+ * image's pixels. Where a set is small, each of its blocks takes the statistics of the whole image,
+ * which costs less than a second kernel; else there are two: statistics of each run, then the
+ * result.
  */
 #include "norm.cuh"
 
@@ -38,9 +39,11 @@ struct group_args {
     float eps;
 };
 
+enum { SET_MOST = 8, GROUP_THREADS = 640 };
+
 /* A thread's place: it has 8 channels of every rows'th pixel of the run. */
 struct group_place {
-    int size, columns, column, row; /* row >= rows: none */
+    int size, column, row, of_set; /* of_set: its first channel, among those of the set */
     int channel, p0, p1;
     int64_t first; /* the image's first row */
 };
@@ -49,94 +52,133 @@ DEVICE group_place place_of(const group_args &a)
 {
     group_place g;
     g.size = a.c / a.groups;
-    g.columns = a.set * g.size / 8;
-    g.column = threadIdx.x % g.columns;
-    g.row = threadIdx.x / g.columns;
-    g.channel = blockIdx.y * a.set * g.size + g.column * 8;
+    const int columns = a.set * g.size / 8;
+    g.column = threadIdx.x % columns;
+    g.row = threadIdx.x / columns;
+    if (g.row >= a.rows)
+        g.row = a.pixels; /* none */
+    g.of_set = g.column * 8;
+    g.channel = blockIdx.y * a.set * g.size + g.of_set;
     g.p0 = blockIdx.x * a.run;
     g.p1 = min(g.p0 + a.run, a.pixels);
     g.first = (int64_t)blockIdx.z * a.pixels;
     return g;
 }
 
-/* What a thread has summed: x - shift, and its square. */
-struct group_sum {
-    float s[8], q[8], shift[8];
-};
-
-DEVICE void add_piece(group_sum &sum, const float (&v)[8])
+/* The group of each of a thread's channels, among those of the set. */
+DEVICE void groups_of(const group_place &g, int (&of)[8])
 {
+    int group = g.of_set / g.size, left = g.size - g.of_set % g.size;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-        const float off = v[i] - sum.shift[i];
-        sum.s[i] += off;
-        sum.q[i] = fmaf(off, off, sum.q[i]);
-    }
-}
-
-/* From the sums of each channel of a group, `stride` apart by channel % 8, over count pixels: the
- * group's mean and its sum of squared distances. A warp's work. */
-DEVICE float2 join_channels(const float *s, int stride, const float *shift, int columns, int first,
-                            int size, float count)
-{
-    const int lane = threadIdx.x % 32;
-    const float origin = shift[first % 8 * columns + first / 8];
-    float mean = 0, square = 0;
-    for (int i = first + lane; i < first + size; i += 32)
-        mean += shift[i % 8 * columns + i / 8] - origin + s[i % 8 * stride + i / 8] / count;
-    mean = warp_sum(mean) / (float)size;
-    for (int i = first + lane; i < first + size; i += 32) {
-        const float sum = s[i % 8 * stride + i / 8], own = sum / count;
-        const float off = shift[i % 8 * columns + i / 8] - origin + own - mean;
-        square += s[(8 + i % 8) * stride + i / 8] - sum * own + count * off * off;
-    }
-    return make_float2(origin + mean, warp_sum(square));
-}
-
-/* From one of the 16 sums of all threads to the next: rows of `columns` banks follow each other. */
-static __host__ __device__ inline int join_stride(int columns, int rows)
-{
-    return columns + (columns * (rows - 1) + 31) / 32 * 32;
-}
-
-/* Floats of shared memory for join_block. */
-static __host__ __device__ inline int join_floats(int columns, int rows)
-{
-    return 16 * join_stride(columns, rows) + 8 * columns;
-}
-
-/* Sums of all threads, over rows and then over each group's channels: float2 g of `to`, `step`
- * apart. */
-DEVICE void join_block(const group_args &a, const group_place &g, const group_sum &sum, float *sm,
-                       float2 *to, int64_t step)
-{
-    const int stride = join_stride(g.columns, a.rows);
-    float *shift = sm + 16 * stride;
-    if (g.row < a.rows) {
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            sm[i * stride + threadIdx.x] = sum.s[i];
-            sm[(8 + i) * stride + threadIdx.x] = sum.q[i];
-            if (g.row == 0)
-                shift[i * g.columns + g.column] = sum.shift[i];
+        of[i] = group;
+        if (--left == 0) {
+            left = g.size;
+            group++;
         }
     }
-    __syncthreads();
-    for (int i = threadIdx.x; i < 16 * g.columns; i += blockDim.x) {
-        float *own = sm + i / g.columns * stride + i % g.columns, total = 0;
-#pragma unroll 4
-        for (int r = 0; r < a.rows; r++)
-            total += own[r * g.columns];
-        *own = total;
-    }
-    __syncthreads();
-    for (int i = threadIdx.x / 32; i < a.set; i += blockDim.x / 32) {
-        const float2 joined =
-            join_channels(sm, stride, shift, g.columns, i * g.size, g.size, (float)(g.p1 - g.p0));
-        if (threadIdx.x % 32 == 0)
-            to[i * step] = joined;
+}
+
+/* ---- pixels of a run --------------------------------------------------------------------------
+ */
+
+/* What a thread loads at a time. */
+template <class T> struct batch {
+    enum { COUNT = sizeof(T) == 4 ? 2 : 4 };
+    piece<T> in[COUNT];
+};
+
+/* A thread's pixels from p on, in front of `end`. */
+template <class T>
+DEVICE void load_batch(batch<T> &b, const group_args &a, const group_place &g, int p, int end)
+{
+    const T *x = (const T *)a.x + (g.first + p) * a.x_ld + g.channel;
+#pragma unroll
+    for (int i = 0; i < batch<T>::COUNT; i++)
+        if (p + i * a.rows < end)
+            b.in[i] = load_piece(x + (int64_t)i * a.rows * a.x_ld);
+}
+
+/* From 2 N values of each lane to N: of its own half, the sums with those of the lane 2 N away. */
+template <int N> DEVICE void halve(float (&v)[16])
+{
+    const int upper = threadIdx.x & 2 * N;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const float low = v[i], high = v[i + N];
+        v[i] = (upper ? high : low) + __shfl_xor_sync(~0u, upper ? low : high, 2 * N);
     }
 }
+
+/* Sums over a warp of 16 values at once: a lane gets that of value lane / 2. */
+DEVICE float warp_sums(float (&v)[16])
+{
+    halve<8>(v);
+    halve<4>(v);
+    halve<2>(v);
+    halve<1>(v);
+    return v[0] + __shfl_xor_sync(~0u, v[0], 1);
+}
+
+/* Statistics of the set's groups over pixels p0..p1: float2 g of `to`, `step` apart. sums: shared,
+ * 16 floats for each warp. */
+template <class T>
+DEVICE void block_stats(const group_args &a, const group_place &g, int p0, int p1, float *sums,
+                        float2 *to, int64_t step)
+{
+    const T *origin = (const T *)a.x + (g.first + p0) * a.x_ld + (g.channel - g.of_set);
+    float s[8] = {}, q[8] = {}, shift[8], v[2 * SET_MOST];
+    int of[8], p = p0 + g.row;
+    batch<T> b;
+    load_batch(b, a, g, p, p1);
+    groups_of(g, of);
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        shift[i] = to_float(origin[of[i] * g.size]);
+    for (; p < p1; p += batch<T>::COUNT * a.rows, load_batch(b, a, g, p, p1))
+#pragma unroll
+        for (int i = 0; i < batch<T>::COUNT; i++)
+            if (p + i * a.rows < p1) {
+                float x[8];
+                widen(x, b.in[i]);
+#pragma unroll
+                for (int e = 0; e < 8; e++) {
+                    const float off = x[e] - shift[e];
+                    s[e] += off;
+                    q[e] = fmaf(off, off, q[e]);
+                }
+            }
+#pragma unroll
+    for (int j = 0; j < SET_MOST; j++) {
+        v[2 * j] = v[2 * j + 1] = 0;
+        if (j < a.set)
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                v[2 * j] += of[i] == j ? s[i] : 0.0f;
+                v[2 * j + 1] += of[i] == j ? q[i] : 0.0f;
+            }
+    }
+    float sum = warp_sums(v);
+    if (threadIdx.x % 2 == 0)
+        sums[threadIdx.x / 2] = sum;
+    __syncthreads();
+    if (threadIdx.x >= 32)
+        return;
+    sum = 0;
+#pragma unroll 4
+    for (int w = 0; w < (int)blockDim.x / 32; w++)
+        sum += sums[w * 16 + threadIdx.x / 2];
+    const float square = __shfl_xor_sync(~0u, sum, 2);
+    const int j = threadIdx.x / 4;
+    if (threadIdx.x % 4 == 0 && j < a.set) {
+        const float mean = sum / ((float)(p1 - p0) * (float)g.size);
+        to[j * step] =
+            make_float2(to_float(origin[j * g.size]) + mean, fmaxf(fmaf(-sum, mean, square), 0.0f));
+    }
+}
+
+/* ---- the result -------------------------------------------------------------------------------
+ */
 
 /* What the normalisation of 8 channels needs. */
 struct group_factors {
@@ -149,233 +191,140 @@ DEVICE void load_factors(const group_args &a, const group_place &g, group_factor
     load_floats(f.beta, a.beta + g.channel);
 }
 
-/* stats: mean and sum of squared distances of each group of the block. */
+/* stats: mean and sum of squared distances of each group of the set. */
 DEVICE void take_stats(const group_args &a, const group_place &g, group_factors &f,
                        const float2 *stats)
 {
     const float count = (float)a.pixels * (float)g.size;
+    int of[8];
+    groups_of(g, of);
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-        const float2 s = stats[(g.column * 8 + i) / g.size];
+        const float2 s = stats[of[i]];
         f.mean[i] = s.x;
-        f.scale[i] *= rsqrtf(fmaxf(s.y / count, 0.0f) + a.eps);
+        f.scale[i] *= rsqrtf(s.y / count + a.eps);
     }
 }
 
 template <class T>
-DEVICE void normalise(const group_args &a, const group_place &g, const group_factors &f,
-                      const piece<T> &in, int p)
+DEVICE void write_run(const group_args &a, const group_place &g, const group_factors &f,
+                      batch<T> &b)
 {
-    float v[8];
-    widen(v, in);
+    for (int p = g.p0 + g.row; p < g.p1;
+         p += batch<T>::COUNT * a.rows, load_batch(b, a, g, p, g.p1))
 #pragma unroll
-    for (int i = 0; i < 8; i++)
-        v[i] = fmaf(v[i] - f.mean[i], f.scale[i], f.beta[i]);
-    activate_piece(v, a.act);
-    store_piece(a.y, a.y_type, (g.first + p) * a.y_ld + g.channel, v);
+        for (int i = 0; i < batch<T>::COUNT; i++)
+            if (p + i * a.rows < g.p1) {
+                float v[8];
+                widen(v, b.in[i]);
+#pragma unroll
+                for (int e = 0; e < 8; e++)
+                    v[e] = fmaf(v[e] - f.mean[e], f.scale[e], f.beta[e]);
+                activate_piece(v, a.act);
+                store_piece(a.y, a.y_type, (g.first + p + i * a.rows) * a.y_ld + g.channel, v);
+            }
 }
 
-template <class T> DEVICE piece<T> piece_at(const group_args &a, const group_place &g, int p)
-{
-    return load_piece((const T *)a.x + (g.first + p) * a.x_ld + g.channel);
-}
+/* ---- kernels ----------------------------------------------------------------------------------
+ *
+ * Grid: runs, sets, images.
+ */
 
-enum { GROUP_THREADS = 512, SMALL_THREADS = 640 }; /* at most */
-enum { AHEAD = 4 };                                /* pieces that a thread loads at a time */
-
-/* Pieces that a thread keeps, of elements of `size` bytes. */
-static __host__ __device__ constexpr int keep_of(size_t size)
-{
-    return size == 4 ? 4 : 8;
-}
-
-/* Grid: runs, sets, images. */
 template <class T>
-__global__ void __launch_bounds__(GROUP_THREADS, 1) group_sums(const __grid_constant__ group_args a)
+__global__ void __launch_bounds__(GROUP_THREADS) group_sums(const __grid_constant__ group_args a)
 {
     const group_place g = place_of(a);
-    group_sum sum = {};
+    const int64_t group = (int64_t)blockIdx.z * a.groups + blockIdx.y * a.set;
     grid_wait();
     grid_release();
-    if (g.row < a.rows) {
-        widen(sum.shift, piece_at<T>(a, g, g.p0));
-        for (int p = g.p0 + g.row; p < g.p1; p += AHEAD * a.rows) {
-            piece<T> in[AHEAD];
-#pragma unroll
-            for (int i = 0; i < AHEAD; i++)
-                if (p + i * a.rows < g.p1)
-                    in[i] = piece_at<T>(a, g, p + i * a.rows);
-#pragma unroll
-            for (int i = 0; i < AHEAD; i++)
-                if (p + i * a.rows < g.p1) {
-                    float v[8];
-                    widen(v, in[i]);
-                    add_piece(sum, v);
-                }
-        }
-    }
-    const int64_t group = (int64_t)blockIdx.z * a.groups + blockIdx.y * a.set;
-    join_block(a, g, sum, &shared<float>(), a.part + group * a.runs + blockIdx.x, a.runs);
+    block_stats<T>(a, g, g.p0, g.p1, &shared<float>(), a.part + group * a.runs + blockIdx.x,
+                   a.runs);
 }
 
-/* Statistics of all runs of a group to those of the image. Eight threads a group. */
+/* Statistics of all runs to those of the image. A warp a group. */
 DEVICE void join_runs(const group_args &a, const group_place &g, float2 *stats)
 {
-    for (int first = 0; first < a.set; first += blockDim.x / 8) {
-        const int i = first + threadIdx.x / 8, count = i < a.set ? a.runs : 0;
+    const int lane = threadIdx.x % 32;
+    for (int i = threadIdx.x / 32; i < a.set; i += blockDim.x / 32) {
         const float2 *part =
             a.part + ((int64_t)blockIdx.z * a.groups + blockIdx.y * a.set + i) * a.runs;
-        const float size = (float)g.size;
         float mean = 0, square = 0;
-        for (int r = threadIdx.x % 8; r < count; r += 8)
+        for (int r = lane; r < a.runs; r += 32)
             mean += part[r].x * (float)min(a.run, a.pixels - r * a.run);
-        for (int o = 1; o < 8; o *= 2)
-            mean += __shfl_xor_sync(~0u, mean, o);
-        mean /= (float)a.pixels;
-        for (int r = threadIdx.x % 8; r < count; r += 8) {
+        mean = warp_sum(mean) / (float)a.pixels;
+        for (int r = lane; r < a.runs; r += 32) {
             const float off = part[r].x - mean;
-            square += part[r].y + (float)min(a.run, a.pixels - r * a.run) * size * off * off;
+            square +=
+                part[r].y + (float)min(a.run, a.pixels - r * a.run) * (float)g.size * off * off;
         }
-        for (int o = 1; o < 8; o *= 2)
-            square += __shfl_xor_sync(~0u, square, o);
-        if (count && threadIdx.x % 8 == 0)
+        square = warp_sum(square);
+        if (lane == 0)
             stats[i] = make_float2(mean, square);
     }
     __syncthreads();
 }
 
-/* Grid: runs (of their own), sets, images. */
 template <class T>
-__global__ void __launch_bounds__(GROUP_THREADS, 1)
-    group_apply(const __grid_constant__ group_args a)
+__global__ void __launch_bounds__(GROUP_THREADS) group_apply(const __grid_constant__ group_args a)
 {
     float2 *const stats = &shared<float2>();
     const group_place g = place_of(a);
     group_factors f;
+    batch<T> b;
     load_factors(a, g, f);
     grid_wait();
     grid_release();
+    load_batch(b, a, g, g.p0 + g.row, g.p1);
     join_runs(a, g, stats);
-    if (g.row >= a.rows)
-        return;
     take_stats(a, g, f, stats);
-    for (int p = g.p0 + g.row; p < g.p1; p += AHEAD * a.rows) {
-        piece<T> in[AHEAD];
-#pragma unroll
-        for (int i = 0; i < AHEAD; i++)
-            if (p + i * a.rows < g.p1)
-                in[i] = piece_at<T>(a, g, p + i * a.rows);
-#pragma unroll
-        for (int i = 0; i < AHEAD; i++)
-            if (p + i * a.rows < g.p1)
-                normalise(a, g, f, in[i], p + i * a.rows);
-    }
+    write_run(a, g, f, b);
 }
 
-/* Grid: 1, sets, images: a block keeps the whole image's channels. */
 template <class T>
-__global__ void __launch_bounds__(SMALL_THREADS) group_small(const __grid_constant__ group_args a)
+__global__ void __launch_bounds__(GROUP_THREADS) group_whole(const __grid_constant__ group_args a)
 {
-    const int keep = keep_of(sizeof(T));
-    float *const sm = &shared<float>();
+    float2 *const stats = &shared<float2>();
     const group_place g = place_of(a);
-    float2 *const stats = (float2 *)(sm + join_floats(g.columns, a.rows));
     group_factors f;
-    piece<T> in[keep];
+    batch<T> b;
+    load_factors(a, g, f);
     grid_wait();
     grid_release();
-    group_sum sum = {};
-    if (g.row < a.rows) {
-#pragma unroll
-        for (int i = 0; i < keep; i++)
-            if (g.row + i * a.rows < a.pixels)
-                in[i] = piece_at<T>(a, g, g.row + i * a.rows);
-        widen(sum.shift, piece_at<T>(a, g, 0));
-#pragma unroll
-        for (int i = 0; i < keep; i++)
-            if (g.row + i * a.rows < a.pixels) {
-                float v[8];
-                widen(v, in[i]);
-                add_piece(sum, v);
-            }
-    }
-    join_block(a, g, sum, sm, stats, 1);
+    block_stats<T>(a, g, 0, a.pixels, (float *)(stats + SET_MOST), stats, 1);
     __syncthreads();
-    if (g.row >= a.rows)
-        return;
-    load_factors(a, g, f);
     take_stats(a, g, f, stats);
-#pragma unroll
-    for (int i = 0; i < keep; i++)
-        if (g.row + i * a.rows < a.pixels)
-            normalise(a, g, f, in[i], g.row + i * a.rows);
+    load_batch(b, a, g, g.p0 + g.row, g.p1);
+    write_run(a, g, f, b);
 }
 
 /* ---- host side ------------------------------------------------------------------------------ */
 
-/* The smallest set of groups that is whole multiples of `unit` channels, and at least `least`; 0
- * where there is none. */
-static int set_of(int groups, int size, int unit, int least)
+/* A set of that many bytes, or fewer, is read by each of its blocks. */
+enum { WHOLE_BYTES = 64 << 10 };
+
+/* The smallest set of groups that is whole pieces, and 16 channels where that is possible; 0 where
+ * there is none. */
+static int set_of(int groups, int size)
 {
-    for (int set = 1; set <= groups; set++)
-        if (groups % set == 0 && set * size % unit == 0 && (set * size >= least || set == groups))
-            return set;
-    return 0;
+    int set = 1;
+    while (set * size % 8 && set < SET_MOST)
+        set *= 2;
+    if (groups % set || set * size % 8)
+        return 0;
+    while (set * size < 16 && 2 * set <= SET_MOST && groups % (2 * set) == 0)
+        set *= 2;
+    return set;
 }
 
-/* How group norm goes: the groups of a block, the pixels that it reads at a time. */
-struct group_way {
-    int set, rows, small; /* set 0: element by element */
-};
-
-static group_way way_of(k_tensor y, k_tensor x, int groups)
+static int whole_set(const group_args &a)
 {
-    group_way w = {};
-    if (!whole_pieces(y) || !whole_pieces(x))
-        return w;
-    const int pixels = x.h * x.w, size = x.c / groups;
-    int columns;
-    w.set = set_of(groups, size, 8, 1);
-    columns = w.set * size / 8;
-    if (columns <= SMALL_THREADS / 2) {
-        const int least = (int)blocks_of(pixels, keep_of(x.dtype == K_F32 ? 4 : 2)),
-                  good = SMALL_THREADS / 2 / columns;
-        w.rows = pixels < good ? pixels : least > good ? least : good;
-        w.small = (int64_t)w.rows * columns <= SMALL_THREADS;
-        if (w.small)
-            return w;
-    }
-    w.set = set_of(groups, size, 16, 64);
-    columns = w.set * size / 8;
-    if (!w.set || columns > GROUP_THREADS) {
-        w.set = set_of(groups, size, 8, 1);
-        columns = w.set * size / 8;
-    }
-    w.rows = columns > 256 ? 1 : 256 / columns;
-    if (columns > GROUP_THREADS)
-        w.set = 0;
-    return w;
+    return (int64_t)a.pixels * a.set * (a.c / a.groups) * (a.x_type == K_F32 ? 4 : 2) <=
+           WHOLE_BYTES;
 }
 
-template <class T>
-static void write_groups(k_ctx *k, group_args a, const group_way &w, int images, float2 *part)
-{
-    const int columns = a.set * (a.c / a.groups) / 8, sets = a.groups / a.set;
-    const unsigned threads = blocks_of(columns * w.rows, 32) * 32;
-    const size_t stats = (size_t)a.set * sizeof(float2);
-    const size_t joining = (size_t)join_floats(columns, w.rows) * sizeof(float);
-    const dim3 grid((unsigned)a.runs, (unsigned)sets, (unsigned)images);
-    a.part = part;
-    if (w.small) {
-        launch(k, group_small<T>, grid, threads, joining + stats, a);
-        return;
-    }
-    launch(k, group_sums<T>, grid, threads, joining, a);
-    launch(k, group_apply<T>, grid, threads, stats, a);
-}
-
+/* How the work is divided: a.set 0 where it goes element by element. */
 static group_args group_args_of(const cuda_device *d, k_tensor y, k_tensor x, int groups, float eps,
-                                int act, const group_way &w)
+                                int act)
 {
     group_args a = zeroed<group_args>();
     a.x = x.data;
@@ -388,18 +337,34 @@ static group_args group_args_of(const cuda_device *d, k_tensor y, k_tensor x, in
     a.c = x.c;
     a.groups = groups;
     a.act = act;
-    a.set = w.set;
-    a.rows = w.rows;
     a.eps = eps;
-    a.runs = 1;
-    a.run = a.pixels;
-    if (!w.small) {
-        const int blocks = x.n * (groups / w.set);
-        const int run = (int)blocks_of((int64_t)a.pixels * blocks, 2 * d->processors);
-        a.run = run > w.rows * AHEAD ? run : w.rows * AHEAD;
-        a.runs = (int)blocks_of(a.pixels, a.run);
+    a.set = whole_pieces(y) && whole_pieces(x) ? set_of(groups, x.c / groups) : 0;
+    const int columns = a.set * (x.c / groups) / 8;
+    if (!a.set || columns > GROUP_THREADS) {
+        a.set = 0;
+        return a;
     }
+    const int whole = whole_set(a), blocks = x.n * (groups / a.set);
+    const int alone = (whole && x.data == y.data) || blocks > d->processors;
+    a.run = (int)blocks_of(a.pixels, alone ? 1 : d->processors / blocks);
+    a.runs = (int)blocks_of(a.pixels, a.run);
+    const int64_t fair = (int64_t)(whole ? a.pixels : a.run) * columns / 4;
+    const int threads = fair < 128 ? 128 : fair < GROUP_THREADS ? (int)fair : GROUP_THREADS;
+    a.rows = columns > threads ? 1 : threads / columns;
     return a;
+}
+
+template <class T> static void write_groups(k_ctx *k, const group_args &a, int images)
+{
+    const unsigned threads = blocks_of(a.rows * (a.set * (a.c / a.groups) / 8), 32) * 32;
+    const size_t stats = SET_MOST * sizeof(float2), sums = threads / 2 * sizeof(float);
+    const dim3 grid((unsigned)a.runs, (unsigned)(a.groups / a.set), (unsigned)images);
+    if (whole_set(a)) {
+        launch(k, group_whole<T>, grid, threads, stats + sums, a);
+        return;
+    }
+    launch(k, group_sums<T>, grid, threads, sums, a);
+    launch(k, group_apply<T>, grid, threads, stats, a);
 }
 
 void cuda_group_norm(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, int groups, float eps,
@@ -410,26 +375,22 @@ void cuda_group_norm(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, int gr
                  "groups do not divide the channels", y, x, k_tensor()))
         return;
     const cuda_form *f = cuda_form_of(k, "group_norm", w, CUDA_VECTOR, K_F16);
-    const group_way way = way_of(y, x, groups);
-    group_args a = zeroed<group_args>();
-    float2 *part = NULL;
-    if (way.set)
-        a = group_args_of(cuda_of(k), y, x, groups, eps, act, way);
-    if (way.set && !way.small)
-        part = (float2 *)cuda_scratch(
+    group_args a = group_args_of(cuda_of(k), y, x, groups, eps, act);
+    if (a.set && !whole_set(a))
+        a.part = (float2 *)cuda_scratch(
             k, "group_norm", sizeof(float2) * (size_t)x.n * (size_t)groups * (size_t)a.runs);
     if (k->planning || k->status)
         return;
-    if (!way.set) {
+    if (!a.set) {
         cuda_norm_any(k, y, x, f, x.n, groups, eps, act);
         return;
     }
     a.gamma = (const float *)f->data;
     a.beta = f->bias;
     if (x.dtype == K_F16)
-        write_groups<__half>(k, a, way, x.n, part);
+        write_groups<__half>(k, a, x.n);
     else if (x.dtype == K_BF16)
-        write_groups<__nv_bfloat16>(k, a, way, x.n, part);
+        write_groups<__nv_bfloat16>(k, a, x.n);
     else
-        write_groups<float>(k, a, way, x.n, part);
+        write_groups<float>(k, a, x.n);
 }

@@ -119,11 +119,11 @@ DEVICE float activated(float x, int act)
     case K_RELU:
         return fmaxf(x, 0.0f);
     case K_SILU:
-        return x / (1.0f + __expf(-x));
+        return __fdividef(x, 1.0f + __expf(-x)); /* two units in the last place */
     case K_GELU:
         return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
     case K_QUICK_GELU:
-        return x / (1.0f + __expf(-1.702f * x));
+        return __fdividef(x, 1.0f + __expf(-1.702f * x));
     default:
         return x;
     }

@@ -14,10 +14,13 @@ struct layer_args {
     const float *gamma, *beta;
     int64_t rows;
     int x_ld, y_ld, x_type, y_type, c;
+    int warps; /* of a row */
     float eps;
 };
 
-enum { LAYER_ROWS = 4, LAYER_MOST = 2048 };
+/* What a lane has of a row, four channels each; warps of a row; channels that they have; warps of
+ * a block where a row takes fewer. */
+enum { FOURS = 3, ROW_WARPS = 8, LAYER_MOST = ROW_WARPS * FOURS * 128, LAYER_WARPS = 4 };
 
 /* Four channels at a time, so that gamma and beta are read as densely as x. */
 DEVICE float4 load_four(const float *from)
@@ -46,42 +49,83 @@ DEVICE void store_four(void *to, int dtype, int64_t i, float4 v)
         *(float4 *)((float *)to + i) = v;
 }
 
-/* A warp a row, which it keeps: up to FOURS times 128 channels. */
-template <class T, int FOURS>
-__global__ void __launch_bounds__(32 * LAYER_ROWS) layer_rows(const __grid_constant__ layer_args a)
+DEVICE float sum_of(float4 v)
 {
-    const int64_t row = (int64_t)blockIdx.x * LAYER_ROWS + threadIdx.x / 32;
-    const int first = threadIdx.x % 32 * 4;
+    return v.x + v.y + (v.z + v.w);
+}
+
+/* A row's mean and its sum of squared distances, from those of its warps' `count` channels each
+ * (Chan et al. 1979). */
+DEVICE float2 join_warps(const layer_args &a, float mean, float square, float count)
+{
+    __shared__ float3 part[ROW_WARPS];
+    const int warp = threadIdx.x / 32, first = warp / a.warps * a.warps;
+    float all = 0, squares = 0;
+    if (threadIdx.x % 32 == 0)
+        part[warp] = make_float3(mean, square, count);
+    __syncthreads();
+    for (int i = first; i < first + a.warps; i++)
+        all += part[i].x * (part[i].z / (float)a.c);
+    for (int i = first; i < first + a.warps; i++) {
+        const float off = part[i].x - all;
+        squares += fmaf(part[i].z * off, off, part[i].y);
+    }
+    return make_float2(all, squares);
+}
+
+/* A row is kept by its warps, which take 128 channels in turn. */
+template <class T>
+__global__ void __launch_bounds__(32 * ROW_WARPS) layer_rows(const __grid_constant__ layer_args a)
+{
+    const int warp = threadIdx.x / 32, rows = (int)blockDim.x / 32 / a.warps;
+    const int first = (warp % a.warps * 32 + (int)threadIdx.x % 32) * 4, step = a.warps * 128;
+    const int64_t row = (int64_t)blockIdx.x * rows + warp / a.warps;
     const T *x = (const T *)a.x + row * a.x_ld + first;
-    float4 v[FOURS];
+    float4 v[FOURS], gamma[FOURS], beta[FOURS];
     float sum = 0, square = 0;
+    int count = 0;
+#pragma unroll
+    for (int i = 0; i < FOURS; i++) {
+        count += max(0, min(a.c - (warp % a.warps * 128 + i * step), 128));
+        if (first + i * step < a.c) {
+            gamma[i] = load_four(a.gamma + first + i * step);
+            beta[i] = load_four(a.beta + first + i * step);
+        }
+    }
     grid_wait();
     grid_release();
+#pragma unroll
+    for (int i = 0; i < FOURS; i++)
+        v[i] = row < a.rows && first + i * step < a.c ? load_four(x + i * step)
+                                                      : make_float4(0, 0, 0, 0);
+#pragma unroll
+    for (int i = 0; i < FOURS; i++)
+        sum += sum_of(v[i]);
+    float mean = warp_sum(sum) / (float)max(count, 1);
+#pragma unroll
+    for (int i = 0; i < FOURS; i++)
+        if (first + i * step < a.c) {
+            const float4 off =
+                make_float4(v[i].x - mean, v[i].y - mean, v[i].z - mean, v[i].w - mean);
+            square += off.x * off.x + off.y * off.y + (off.z * off.z + off.w * off.w);
+        }
+    square = warp_sum(square);
+    if (a.warps > 1) {
+        const float2 joined = join_warps(a, mean, square, (float)count);
+        mean = joined.x;
+        square = joined.y;
+    }
     if (row >= a.rows)
         return;
+    const float scale = rsqrtf(square / (float)a.c + a.eps);
 #pragma unroll
     for (int i = 0; i < FOURS; i++)
-        v[i] = first + i * 128 < a.c ? load_four(x + i * 128) : make_float4(0, 0, 0, 0);
-#pragma unroll
-    for (int i = 0; i < FOURS; i++)
-        sum += v[i].x + v[i].y + (v[i].z + v[i].w);
-    const float mean = warp_sum(sum) / (float)a.c;
-#pragma unroll
-    for (int i = 0; i < FOURS; i++)
-        if (first + i * 128 < a.c) {
-            v[i] = make_float4(v[i].x - mean, v[i].y - mean, v[i].z - mean, v[i].w - mean);
-            square += v[i].x * v[i].x + v[i].y * v[i].y + (v[i].z * v[i].z + v[i].w * v[i].w);
-        }
-    const float scale = rsqrtf(warp_sum(square) / (float)a.c + a.eps);
-#pragma unroll
-    for (int i = 0; i < FOURS; i++)
-        if (first + i * 128 < a.c) {
-            const float4 gamma = load_four(a.gamma + first + i * 128);
-            const float4 beta = load_four(a.beta + first + i * 128);
-            const float4 y = make_float4(
-                fmaf(v[i].x * scale, gamma.x, beta.x), fmaf(v[i].y * scale, gamma.y, beta.y),
-                fmaf(v[i].z * scale, gamma.z, beta.z), fmaf(v[i].w * scale, gamma.w, beta.w));
-            store_four(a.y, a.y_type, row * a.y_ld + first + i * 128, y);
+        if (first + i * step < a.c) {
+            const float4 y = make_float4(fmaf((v[i].x - mean) * scale, gamma[i].x, beta[i].x),
+                                         fmaf((v[i].y - mean) * scale, gamma[i].y, beta[i].y),
+                                         fmaf((v[i].z - mean) * scale, gamma[i].z, beta[i].z),
+                                         fmaf((v[i].w - mean) * scale, gamma[i].w, beta[i].w));
+            store_four(a.y, a.y_type, row * a.y_ld + first + i * step, y);
         }
 }
 
@@ -177,15 +221,8 @@ void cuda_norm_any(k_ctx *k, k_tensor y, k_tensor x, const cuda_form *f, int ima
 
 template <class T> static void write_layers(k_ctx *k, const layer_args &a)
 {
-    const dim3 grid(blocks_of(a.rows, LAYER_ROWS));
-    if (a.c <= 3 * 128)
-        launch(k, layer_rows<T, 3>, grid, 32 * LAYER_ROWS, 0, a);
-    else if (a.c <= 6 * 128)
-        launch(k, layer_rows<T, 6>, grid, 32 * LAYER_ROWS, 0, a);
-    else if (a.c <= 10 * 128)
-        launch(k, layer_rows<T, 10>, grid, 32 * LAYER_ROWS, 0, a);
-    else
-        launch(k, layer_rows<T, 16>, grid, 32 * LAYER_ROWS, 0, a);
+    const int rows = a.warps > LAYER_WARPS ? 1 : LAYER_WARPS / a.warps;
+    launch(k, layer_rows<T>, dim3(blocks_of(a.rows, rows)), (unsigned)(32 * a.warps * rows), 0, a);
 }
 
 void cuda_layer_norm(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, float eps)
@@ -210,6 +247,7 @@ void cuda_layer_norm(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, float 
     a.x_type = x.dtype;
     a.y_type = y.dtype;
     a.c = x.c;
+    a.warps = (int)blocks_of(x.c, FOURS * 128);
     a.eps = eps;
     if (x.dtype == K_F16)
         write_layers<__half>(k, a);

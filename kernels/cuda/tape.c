@@ -318,6 +318,7 @@ void cuda_plan_begin(k_ctx *k)
     c->tape.used = 0;
     c->tape.calls = 0;
     c->scratch_need = 0;
+    c->fetches = 0;
 }
 
 void cuda_plan_end(k_ctx *k)
@@ -378,7 +379,12 @@ int cuda_open(k_ctx *k)
     pthread_mutex_unlock(&d->lock);
     cuda_enter(d);
     void *stamps = NULL, *there = NULL;
-    if (c->bit && !cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking) &&
+    int events = 0;
+    while (events < PIECES &&
+           !cudaEventCreateWithFlags(&c->arrived[events], cudaEventDisableTiming))
+        events++;
+    if (c->bit && events == PIECES &&
+        !cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking) &&
         !cudaHostAlloc(&stamps, K_STAMPS * sizeof *c->stamps, cudaHostAllocMapped) &&
         !cudaHostGetDevicePointer(&there, stamps, 0)) {
         c->stamps = stamps;
@@ -415,6 +421,9 @@ void cuda_close(k_ctx *k)
         cuda_free(k->device, c->scratch, c->scratch_size);
     if (c->stamps)
         cudaFreeHost(c->stamps);
+    for (int i = 0; i < PIECES; i++)
+        if (c->arrived[i])
+            cudaEventDestroy(c->arrived[i]);
     if (c->stream)
         cudaStreamDestroy(c->stream);
     pthread_mutex_lock(&d->lock);

@@ -33,8 +33,18 @@ typedef struct stage {
     size_t size, used;
 } stage;
 
+/* Rows of a tensor on their way to the host. */
+typedef struct fetch {
+    void *to;
+    const void *from;
+    char *here; /* staging memory, dense */
+    size_t to_pitch, from_pitch, bytes;
+    int64_t rows;
+} fetch;
+
 enum { STAGE_HOST, STAGE_INBOX, STAGE_OUTBOX, STAGES };
 enum { TAPE_SEEN = 8, TAPE_GRAPHS = 8, TAPE_ALLOWED = 128, TAPE_RETIRED = 16 };
+enum { FETCHES = 4 /* that wait for the next get */, PIECES = 4 /* of a large one */ };
 
 struct cuda_ctx {
     uint64_t bit;
@@ -56,6 +66,9 @@ struct cuda_ctx {
         stage memory;
     } retired[TAPE_RETIRED]; /* grown out of, in use until the next wait */
     int retirees;
+    fetch fetch[FETCHES];
+    int fetches;
+    cudaEvent_t arrived[PIECES];      /* owned */
     uint64_t *stamps, *stamps_device; /* owned, pinned; the device's address of them */
     const void
         *allowed[TAPE_ALLOWED]; /* kernels that were given more than 48 KiB of shared memory */

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STAGE_LEAST = 1 << 20, STAGE_ALIGN = 256 };
+enum { STAGE_LEAST = 1 << 20, STAGE_ALIGN = 256, PIECE_LEAST = 128 << 10 };
 
 /* ---- staging -------------------------------------------------------------------------------- */
 
@@ -81,7 +81,17 @@ void stage_fini(k_ctx *k)
         stage_free(k, i, &cuda_ctx_of(k)->stage[i]);
 }
 
-/* ---- copies --------------------------------------------------------------------------------- */
+/* ---- copies ------------------------------------------------------------------------------------
+ *
+ * Large ones go in pieces, so that the GPU moves one while the processor copies another.
+ */
+
+/* Rows of a piece of `rows` rows of `bytes` bytes. */
+static int64_t piece_rows(size_t bytes, int64_t rows)
+{
+    int64_t part = (rows + PIECES - 1) / PIECES;
+    return bytes * (size_t)part < PIECE_LEAST ? rows : part;
+}
 
 static void copy_rows(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t bytes,
                       int64_t rows)
@@ -98,16 +108,20 @@ static void copy_rows(void *to, size_t to_pitch, const void *from, size_t from_p
 void *cuda_upload(k_ctx *k, const void *from, size_t pitch, size_t bytes, int64_t rows)
 {
     size_t all = bytes * (size_t)rows;
-    void *there = stage_take(k, STAGE_INBOX, all), *here = stage_take(k, STAGE_HOST, all);
+    char *there = stage_take(k, STAGE_INBOX, all), *here = stage_take(k, STAGE_HOST, all);
     if (!there || !here)
         return NULL;
-    copy_rows(here, bytes, from, pitch, bytes, rows);
     cuda_enter(cuda_of(k));
+    cudaError_t e = cudaSuccess;
     /* Ahead of what is on the tape, which does not know of this memory yet. */
-    return cuda_failed(k, cudaMemcpyAsync(there, here, all, cudaMemcpyHostToDevice, cuda_stream(k)),
-                       "cuda: an upload")
-               ? NULL
-               : there;
+    for (int64_t i = 0, part = piece_rows(bytes, rows); i < rows && !e; i += part) {
+        int64_t count = rows - i < part ? rows - i : part;
+        size_t at = bytes * (size_t)i;
+        copy_rows(here + at, bytes, (const char *)from + (size_t)i * pitch, pitch, bytes, count);
+        e = cudaMemcpyAsync(there + at, here + at, bytes * (size_t)count, cudaMemcpyHostToDevice,
+                            cuda_stream(k));
+    }
+    return cuda_failed(k, e, "cuda: an upload") ? NULL : there;
 }
 
 void *cuda_outbox(k_ctx *k, size_t bytes)
@@ -135,19 +149,67 @@ void cuda_put(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from
                 "cuda: an upload");
 }
 
+static cudaError_t fetch_rows(k_ctx *k, const fetch *f, int64_t first, int64_t rows)
+{
+    return cudaMemcpy2DAsync(f->here + (size_t)first * f->bytes, f->bytes,
+                             (const char *)f->from + (size_t)first * f->from_pitch, f->from_pitch,
+                             f->bytes, (size_t)rows, cudaMemcpyDeviceToHost, cuda_stream(k));
+}
+
+static void hand_over(const fetch *f, int64_t first, int64_t rows)
+{
+    copy_rows((char *)f->to + (size_t)first * f->to_pitch, f->to_pitch,
+              f->here + (size_t)first * f->bytes, f->bytes, f->bytes, rows);
+}
+
+/* Those that wait, and then `last` in pieces. */
+static cudaError_t fetch_all(k_ctx *k, const fetch *last)
+{
+    cuda_ctx *c = cuda_ctx_of(k);
+    int64_t part = piece_rows(last->bytes, last->rows), at = 0;
+    int pieces = 0;
+    cudaError_t e = cudaSuccess;
+    for (int i = 0; i < c->fetches && !e; i++)
+        e = fetch_rows(k, &c->fetch[i], 0, c->fetch[i].rows);
+    for (; at < last->rows && !e; at += part) {
+        e = fetch_rows(k, last, at, last->rows - at < part ? last->rows - at : part);
+        if (!e)
+            e = cudaEventRecord(c->arrived[pieces++], c->stream);
+    }
+    for (int i = 0; i < pieces && !e; i++) {
+        e = cudaEventSynchronize(c->arrived[i]);
+        at = i * part;
+        if (!e)
+            hand_over(last, at, last->rows - at < part ? last->rows - at : part);
+    }
+    for (int i = 0; i < c->fetches && !e; i++)
+        hand_over(&c->fetch[i], 0, c->fetch[i].rows);
+    return e;
+}
+
 void cuda_get(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
               size_t bytes, int64_t rows)
 {
-    void *here = stage_take(k, STAGE_HOST, bytes * (size_t)rows);
+    cuda_ctx *c = cuda_ctx_of(k);
+    fetch last = {to, from, NULL, to_pitch, from_pitch, bytes, rows};
+    last.here = stage_take(k, STAGE_HOST, bytes * (size_t)rows);
+    for (int i = 0; i < c->fetches; i++)
+        c->fetch[i].here = stage_take(k, STAGE_HOST, c->fetch[i].bytes * (size_t)c->fetch[i].rows);
     cuda_submit(k);
-    if (!here)
-        return;
     cuda_enter(cuda_of(k));
-    cudaError_t e = cudaMemcpy2DAsync(here, bytes, from, from_pitch, bytes, (size_t)rows,
-                                      cudaMemcpyDeviceToHost, cuda_stream(k));
-    if (!e)
-        e = cudaStreamSynchronize(cuda_stream(k));
-    if (!cuda_failed(k, e, "cuda: a download"))
-        copy_rows(to, to_pitch, here, bytes, bytes, rows);
-    stage_reset(k);
+    if (!k->status)
+        cuda_failed(k, fetch_all(k, &last), "cuda: a download");
+    c->fetches = 0;
+    if (!k->status)
+        stage_reset(k);
+}
+
+void cuda_get_with(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                   size_t bytes, int64_t rows)
+{
+    cuda_ctx *c = cuda_ctx_of(k);
+    if (c->fetches == FETCHES)
+        cuda_get(k, to, to_pitch, from, from_pitch, bytes, rows);
+    else
+        c->fetch[c->fetches++] = (fetch){to, from, NULL, to_pitch, from_pitch, bytes, rows};
 }

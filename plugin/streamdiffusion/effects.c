@@ -393,13 +393,11 @@ void effects_decoded(effects *e, int i, k_tensor picture, float scale, float bia
     e->has_result |= !e->k->planning; /* a new plan leaves what was */
 }
 
-/* Was a frame of this call lost? Then nothing that it has touched may live on. The answer lies on
- * the device, where it has decided what is shown; it is read when the device is done. */
-static int judge(effects *e)
+/* Was a frame of this call lost? Then nothing that it has touched may live on. ok: the answer,
+ * which the device, where it has decided what is shown, gives with the picture. */
+static int judge(effects *e, float ok[EFFECTS_FRAMES_MAX][OKS])
 {
-    float ok[EFFECTS_FRAMES_MAX][OKS];
     unsigned lost = 0;
-    k_get(e->k, e->ok, ok);
     for (int i = 0; i < e->frame.frames; i++) {
         unsigned one = ok[i][OK_LATENT] == 0 ? EFFECTS_LOST_LATENT : 0;
         one |= ok[i][OK_PICTURE] == 0 ? EFFECTS_LOST_PICTURE : 0;
@@ -429,9 +427,12 @@ int effects_finish(effects *e, const k_image *out)
         k_put(k, e->row[ROW_SHOWN], row);
         K_CALL(k, mix, flat(picture), e->row[ROW_SHOWN], flat(e->result), flat(input_of(e)), none);
     }
+    float ok[EFFECTS_FRAMES_MAX][OKS];
+    if (e->made)
+        k_get_with(k, e->ok, ok);
     K_CALL(k, image_out, out, picture, 1.0f, 0.0f);
     k_release(k, mark);
-    int lost = !k->status && e->made && judge(e);
+    int lost = !k->status && e->made && judge(e, ok);
     if (k->status)
         effects_reset(e);
     return lost;

@@ -355,6 +355,11 @@ void memory_read_shared(Warp &w, const Inst &in, u32 mask, u64 *at, u32 bytes, c
     locate(w, in, mask, SHARED, at, bytes, READ, from);
 }
 
+void memory_write_shared(Warp &w, const Inst &in, u32 mask, u64 *at, u32 bytes, char **to)
+{
+    locate(w, in, mask, SHARED, at, bytes, WRITE, to);
+}
+
 /* ---- loads, stores, atomics ---- */
 
 template <class T> static void load_lanes(Warp &w, const Inst &in, u32 mask)

@@ -281,6 +281,8 @@ bool pick_action(Draft &d)
         d.in.act = pick_multiply(d);
     if (n == "wgmma")
         d.in.act = pick_wgmma(d);
+    if (n == "mbarrier")
+        d.in.act = pick_mbarrier(d);
     if (n == "griddepcontrol")
         d.in.act = d.has("wait") ? grid_wait : nothing;
     if (n == "bar" || n == "barrier") {
@@ -339,7 +341,7 @@ static bool run_flow(Warp &w, const Inst &in, u32 on, Group &now)
     return false;
 }
 
-/* Runs a warp to its next barrier (true) or its end. */
+/* Runs a warp to its next barrier (true) or its end; or until it waits for an mbarrier. */
 static bool advance(Warp &w)
 {
     const Inst *code = w.block->k.code.data();
@@ -358,9 +360,11 @@ static bool advance(Warp &w)
                 in.pure(w, in, w.row(in.op[0]));
             else if (in.flow == PURE)
                 run_pure(w, in, on);
-            else if (in.flow == ACTION)
+            else if (in.flow == ACTION) {
                 in.act(w, in, on);
-            else if (in.flow == BRANCH && on == now.mask && (w.count == 0 || in.target > w.pc))
+                together = !w.spins;
+                waits = w.spins;
+            } else if (in.flow == BRANCH && on == now.mask && (w.count == 0 || in.target > w.pc))
                 now.pc = in.target;
             else {
                 waits = run_flow(w, in, on, now);
@@ -395,6 +399,28 @@ static void start_warp(Block &b, Warp &w, int index)
     memset(w.committed, 0, sizeof w.committed);
 }
 
+/* Runs all warps to their next barrier of the block or their end. */
+static void advance_all(Block &b)
+{
+    for (Warp &w : b.warps)
+        w.spins = true;
+    for (bool again = true; again;) {
+        u64 steps = b.steps;
+        bool moved = again = false;
+        Warp *stuck = nullptr;
+        for (Warp &w : b.warps)
+            if (w.spins) {
+                w.spins = false;
+                w.stops = advance(w);
+                again |= w.spins;
+                moved |= !w.spins;
+                stuck = w.spins ? &w : stuck;
+            }
+        if (stuck && !moved && steps == b.steps)
+            fault(*stuck, "all warps wait for an mbarrier or have ended");
+    }
+}
+
 static void run_block(Block &b)
 {
     memory_start_block(b);
@@ -404,8 +430,9 @@ static void run_block(Block &b)
     for (Warp *waiting = &b.warps[0]; waiting; memory_next_epoch(b)) {
         bool ended = false;
         waiting = nullptr;
+        advance_all(b);
         for (Warp &w : b.warps)
-            if (!advance(w))
+            if (!w.stops)
                 ended = true;
             else if (waiting && waiting->barrier != w.barrier)
                 fault(w, "warps wait at different barriers");
@@ -430,7 +457,8 @@ void run_launch(Launch &l)
     next_id += blocks + 1;
     memory_start_launch(l);
     k.counters.launches++;
-    Block b = {l, k, {0, 0, 0}, 0, {}, {}, {}, vector<Warp>((threads + 31) / 32), 0, false, false};
+    Block b = {l, k,     {0, 0, 0}, 0, {}, {}, {}, vector<Warp>((threads + 31) / 32),
+               0, false, false,     0};
     b.smem.resize(smem);
     b.writer.resize(smem / 2 + 1);
     b.reader.resize(smem / 2 + 1);

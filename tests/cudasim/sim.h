@@ -160,6 +160,7 @@ struct Warp {
     vector<Copy> copies;
     vector<Product> products;
     u32 product_groups;
+    bool spins, stops; /* waits for an mbarrier; for a barrier of the block */
     u32 committed[32];
     void *row(u32 op) const
     {
@@ -176,6 +177,7 @@ struct Block {
     vector<Warp> warps;
     u32 epoch;
     bool fenced, acquired; /* after a membar; after an atomic */
+    u64 steps;             /* at mbarriers */
 };
 
 struct Fault {
@@ -202,9 +204,11 @@ void memory_forget_blocks(void);
 void memory_start_launch(const Launch &l);
 void memory_start_block(Block &b);
 void memory_next_epoch(Block &b);
-/* Where these bytes of shared memory are, checked as a read of lanes of the mask. */
+/* Where these bytes of shared memory are, checked as a read, or a write, of lanes of the mask. */
 void memory_read_shared(Warp &w, const Inst &in, u32 mask, u64 *at, u32 bytes, char **from);
+void memory_write_shared(Warp &w, const Inst &in, u32 mask, u64 *at, u32 bytes, char **to);
 Action pick_wgmma(Draft &d);
+Action pick_mbarrier(Draft &d);
 
 #define EACH(mask) for (u32 m_ = (mask), l; m_ && (l = __builtin_ctz(m_), true); m_ &= m_ - 1)
 

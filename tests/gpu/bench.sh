@@ -22,6 +22,7 @@ made() { # NAME: random weights of that shape, once
 made sd-turbo || show weights-sd-turbo
 if wanted frames; then
     part turbo-512 60 "$bin/gpu_bench" frames "$models/sd-turbo" 512 1 500; show turbo-512
+    part turbo-512-own 60 env SCOPE_CUDA_LIBRARIES=off "$bin/gpu_bench" frames "$models/sd-turbo" 512 1 300; show turbo-512-own
     part tiny-256 30 "$bin/gpu_bench" frames examples/models/tiny 256 1 1000; show tiny-256
     mkdir -p "$scratch/dumped" && part frame 40 "$bin/gpu_bench" dump "$models/sd-turbo" 512 "$scratch/dumped"
 fi
@@ -40,7 +41,7 @@ peers() {
         { say "no peer: $(tail -n 1 "$scratch/import")" && return; }
     export HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE=1 PYTHONWARNINGS=ignore TRANSFORMERS_VERBOSITY=error
     for mode in ${MODES:-eager graph reduce-overhead max-autotune}; do
-        part "torch-$mode" "$([ $mode = max-autotune ] && echo 150 || echo 75)" \
+        part "torch-$mode" "$(case $mode in eager | graph) echo 60 ;; *) echo "${COMPILE_S:-150}" ;; esac)" \
             "$python" tests/gpu/peer.py "$models/sd-turbo" 512 --mode $mode --seconds 4 \
             $([ $mode = eager ] && [ -f "$scratch/dumped/out.u8" ] && echo --compare "$scratch/dumped")
         grep -h 'torch\|dB\|Error' "$scratch/torch-$mode" | sed 's/^/    /'
@@ -58,7 +59,7 @@ fi
 
 [ -z "${OUT:-}" ] || cp -r "$XDG_CACHE_HOME/scope" "$OUT/plans" 2>/dev/null
 printf '\n'
-for f in turbo-512 tiny-256 sd15-512-batch4 sdxl-512; do
+for f in turbo-512 turbo-512-own tiny-256 sd15-512-batch4 sdxl-512; do
     [ -f "$scratch/$f" ] && grep -h '^frames' "$scratch/$f" | sed "s/^frames/$f:/"
 done
 cat "$scratch"/torch-* 2>/dev/null | grep -h '^torch\|dB'

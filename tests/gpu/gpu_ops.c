@@ -175,12 +175,6 @@ static void mix(k_ctx *k, k_tensor y, k_tensor coef, k_tensor x0, k_tensor x1, k
     plain(k, "mix", y, bytes_of(x0) + bytes_of(x1) + bytes_of(x2));
 }
 
-static void concat(k_ctx *k, k_tensor y, k_tensor a, k_tensor b)
-{
-    inner->concat(k, y, a, b);
-    plain(k, "concat", y, bytes_of(y));
-}
-
 static void resize_nearest(k_ctx *k, k_tensor y, k_tensor x)
 {
     inner->resize_nearest(k, y, x);
@@ -393,7 +387,7 @@ void ops_run(const char *path, int size, int steps, double seconds)
     k_ops table = *inner;
     table.conv = conv, table.linear = linear, table.attention = attention;
     table.group_norm = group_norm, table.layer_norm = layer_norm, table.activate = activate;
-    table.add = add, table.soft_clamp = soft_clamp, table.mix = mix, table.concat = concat;
+    table.add = add, table.soft_clamp = soft_clamp, table.mix = mix,
     table.resize_nearest = resize_nearest, table.affine = affine, table.image_in = image_in;
     table.sinusoid = sinusoid, table.noise = draw_noise;
     b.p->k->ops = &table;

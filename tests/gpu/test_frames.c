@@ -166,10 +166,10 @@ static void change(pipeline_settings *s, int t)
 {
     s->seed = (uint64_t)(t / 2);
     s->strength = 0.4 + 0.004 * (t % 100);
-    s->prompt.weight[0] = 0.1 * (t % 11);
+    s->prompt.weight[0] = 0.1 + 0.1 * (t % 11);
     s->guidance_scale = 1.2 + 0.05 * (t % 20);
     s->delta = 0.5 + 0.02 * (t % 25);
-    s->effects.loopback_mix = 0.01 * (t % 90);
+    s->effects.loopback_mix = 0.05 + 0.01 * (t % 90); /* 0 would be another list of ops */
     s->effects.loopback_zoom = 1 + 0.0005 * (t % 50);
     s->effects.loopback_rotate = 0.1 * (t % 30);
 }

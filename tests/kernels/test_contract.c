@@ -445,6 +445,51 @@ START_TEST(test_tensors)
 }
 END_TEST
 
+/* What is asked for with k_get_with comes with the next picture, or with what k_get gets; the
+ * picture is so large that it may move in pieces. */
+START_TEST(test_get_with)
+{
+    enum { H = 203, W = 240, PITCH = 3 * W + 5, ASKED = 7 };
+    bed b = bed_open("base", K_MEMORY_NORMAL, 1);
+    float *in = malloc(H * PITCH * sizeof *in), *out = calloc(H * PITCH, sizeof *out);
+    for (int i = 0; i < H * PITCH; i++)
+        in[i] = (float)(i * 7 % 1024) / 1024;
+    const int64_t line = PITCH * (int64_t)sizeof(float);
+    k_image from = {in, K_F32, 1, H, W, 3, H * line, line}, to = from;
+    to.data = out;
+    k_tensor x = k_keep(b.k, K_F32, 1, H, W, 3), small = k_keep(b.k, K_F32, 2, 1, 3, 8);
+    float values[2 * 3 * 8], got[ASKED][2 * 3 * 2] = {{0}}, all[2 * 3 * 8];
+    for (int i = 0; i < 2 * 3 * 8; i++)
+        values[i] = (float)i;
+    k_put(b.k, small, values);
+    for (int planning = 1; planning >= 0; planning--) {
+        if (planning)
+            k_plan_begin(b.k);
+        K_CALL(b.k, image_in, x, &from, 1.0f, 0.0f);
+        for (int i = 0; i < ASKED; i++)
+            k_get_with(b.k, k_slice(small, i, 1 + i % 2), got[i]);
+        K_CALL(b.k, image_out, &to, x, 1.0f, 0.0f);
+        ck_assert_int_eq(planning ? k_plan_end(b.k) : b.k->status, 0);
+    }
+    for (int y = 0; y < H; y++)
+        ck_assert_mem_eq(out + y * PITCH, in + y * PITCH, 3 * W * sizeof *in);
+    for (int i = 0; i < ASKED; i++)
+        for (int r = 0; r < 2 * 3; r++)
+            for (int c = 0; c <= i % 2; c++)
+                ck_assert(got[i][r * (1 + i % 2) + c] == values[r * 8 + i + c]);
+    memset(got, 0, sizeof got);
+    k_get_with(b.k, k_slice(small, 2, 1), got[0]);
+    k_get(b.k, small, all);
+    ck_assert(got[0][5] == values[5 * 8 + 2] && all[47] == 47);
+    k_drop(b.k, &x);
+    k_drop(b.k, &small);
+    free(in);
+    free(out);
+    bed_close(&b);
+}
+END_TEST
+
 BED_MAIN("contract", test_planning_allocates_and_running_does_not, test_low_memory_holds_less,
          test_rare_weights_stay, test_unplanned_shape_fails, test_first_failure_stays,
-         test_misuse_is_named, test_bad_devices_and_weights, test_two_contexts, test_tensors)
+         test_misuse_is_named, test_bad_devices_and_weights, test_two_contexts, test_tensors,
+         test_get_with)

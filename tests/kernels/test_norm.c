@@ -55,12 +55,14 @@ static void run_group(bed *b, const norm_case *t)
 static void groups(bed *b)
 {
     static const norm_case cases[] = {
-        {1, 1, 1, 32, 32, K_IDENTITY, 0, K_F32, 0}, {1, 3, 7, 33, 3, K_SILU, 0, K_F16, 0},
-        {3, 9, 5, 50, 5, K_SILU, 6, K_F32, 0},      {2, 7, 7, 64, 32, K_IDENTITY, 0, K_BF16, 100},
-        {1, 40, 40, 18, 2, K_RELU, 3, K_F32, 1000}, {1, 1, 3, 7, 1, K_GELU, 0, K_F32, -5},
-        {2, 8, 8, 320, 32, K_SILU, 0, K_F16, 0},    {1, 3, 5, 640, 32, K_IDENTITY, 64, K_F16, 30},
-        {1, 64, 64, 64, 32, K_SILU, 0, K_F16, 0},   {3, 4, 4, 960, 32, K_SILU, 0, K_F16, 0},
-        {1, 96, 80, 32, 32, K_SILU, 0, K_F16, 4},   {2, 2, 2, 1280, 32, K_SILU, 0, K_F16, 0},
+        {1, 1, 1, 32, 32, K_IDENTITY, 0, K_F32, 0},  {1, 3, 7, 33, 3, K_SILU, 0, K_F16, 0},
+        {3, 9, 5, 50, 5, K_SILU, 6, K_F32, 0},       {2, 7, 7, 64, 32, K_IDENTITY, 0, K_BF16, 100},
+        {1, 40, 40, 18, 2, K_RELU, 3, K_F32, 1000},  {1, 1, 3, 7, 1, K_GELU, 0, K_F32, -5},
+        {2, 8, 8, 320, 32, K_SILU, 0, K_F16, 0},     {1, 3, 5, 640, 32, K_IDENTITY, 64, K_F16, 30},
+        {1, 64, 64, 64, 32, K_SILU, 0, K_F16, 0},    {3, 4, 4, 960, 32, K_SILU, 0, K_F16, 0},
+        {1, 96, 80, 32, 32, K_SILU, 0, K_F16, 4},    {2, 2, 2, 1280, 32, K_SILU, 0, K_F16, 0},
+        {1, 13, 11, 40, 4, K_SILU, 8, K_F16, 2},     {1, 37, 61, 40, 4, K_SILU, 8, K_F16, 2},
+        {1, 43, 67, 24, 1, K_IDENTITY, 0, K_F32, 9}, {1, 5, 3, 240, 8, K_QUICK_GELU, 0, K_F16, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (!bed_skips(i))
@@ -101,6 +103,7 @@ static void layers(bed *b)
         {1, 1, 4, 1999, 1, 0, 0, K_F16, 0},  {1, 1, 2, 2056, 1, 0, 0, K_F16, 0},
         {1, 1, 5, 1536, 1, 0, 16, K_F16, 0}, {1, 2, 2, 8, 1, 0, 0, K_F16, 0},
         {1, 1, 2, 2048, 1, 0, 0, K_F32, 1},  {1, 3, 3, 320, 1, 0, 64, K_F16, 3},
+        {1, 1, 3, 3072, 1, 0, 0, K_F16, 2},  {1, 1, 2, 3080, 1, 0, 0, K_F16, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (!bed_skips(i))
