@@ -41,9 +41,7 @@ static int stage_grow(k_ctx *k, int kind, size_t bytes)
         grown.base = stage_alloc(k, kind, grown.size);
     if (!grown.base) {
         cudaGetLastError();
-        k_fail(k,
-               "cuda: there is no memory to stage %zu KiB between host and GPU (%zu KiB of the GPU's "
-               "are free).",
+        k_fail(k, "cuda: there is no memory to stage %zu KiB (%zu KiB of the GPU's are free).",
                grown.size >> 10, cuda_room(cuda_of(k)) >> 10);
         return -1;
     }

@@ -316,7 +316,7 @@ pipeline *pipeline_open(const model *m, scope_error *err)
         p->guidance = k_keep(p->k, K_F32, 1, 1, 1, 1);
     if (!p->effects || added_init(p->k, m, &p->wanted) || added_init(p->k, m, &p->unwanted) ||
         p->k->status) {
-        scope_fail(err, SCOPE_ENOMEM, "Out of memory while opening the pipeline.");
+        scope_fail(err, SCOPE_ENOMEM, "Out of memory while opening the pipeline. %s", p->k->where);
         pipeline_close(p);
         return NULL;
     }

@@ -472,8 +472,7 @@ template <class T> static void convert_pair(const Warp &w, const Inst &in, void 
 static Pure cvt(Draft &d)
 {
     Type to = d.types[0], from = d.in.from = d.types[d.types.size() - 1];
-    if (d.has("relu") || d.has("satfinite") || d.types.size() != 2 ||
-        d.in.wide != (to.bits == 64))
+    if (d.has("relu") || d.has("satfinite") || d.types.size() != 2 || d.in.wide != (to.bits == 64))
         return nullptr;
     for (const string &m : d.mods)
         if (m.size() >= 2 && m.size() <= 3 && m[0] == 'r' && strchr("nzmp", m[1])) {
