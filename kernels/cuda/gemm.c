@@ -4,7 +4,7 @@
  * Own candidates are tiles, each with parts of depth (split) and stages of its pipeline;
  * then comes the kernel for few rows; then the libraries'. The choice is made once per weight and
  * shape, while planning, and kept in the weight (cuda_pick). x whose rows do not begin on 16 bytes,
- * or that is of another type, goes to the tile that gathers it channel by channel.
+ * or that is of another type, is packed first.
  */
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 enum {
     SPLITS = 4, /* 1, 2, 4, 8 parts */
     DEPTHS = 3, /* of the pipeline: see stages_of */
-    TILES = GEMM_ANY + GEMM_HOPPER,
+    TILES = GEMM_TILES + GEMM_HOPPER,
     TILED = TILES * SPLITS * DEPTHS,
     FEW_ROWS = TILED, /* the candidate after tiles */
     OWN,              /* how many candidates are ours */
@@ -25,7 +25,8 @@ typedef struct product {
     const cuda_product *p;
     const cuda_form *form;
     gemm_args a;
-    int type; /* CUDA_F16, CUDA_BF16 */
+    int type;   /* CUDA_F16, CUDA_BF16 */
+    int packed; /* x is a copy in scratch, which libraries do not know of */
 } product;
 
 /* One way to run it. */
@@ -69,6 +70,19 @@ static int in_fours(const product *g)
     return g->p->w->desc.out % 4 == 0 && !(geglu && g->p->residual.dtype);
 }
 
+/* y and what is added to it are halves as x is, in whole pieces of 16 bytes, and the activation is
+ * one that leave_direct knows. */
+static int in_halves(const product *g)
+{
+    const cuda_product *p = g->p;
+    int type = g->type == CUDA_F16 ? K_F16 : K_BF16, geglu = p->act == K_GEGLU;
+    return p->w->desc.out % (geglu ? 16 : 8) == 0 && p->y.dtype == type && aligned(p->y, 16) &&
+           (!p->row.dtype || (p->row.dtype == type && aligned(p->row, 4) && !geglu)) &&
+           (!p->residual.dtype ||
+            (p->residual.dtype == type && aligned(p->residual, 16) && !geglu)) &&
+           (p->act == K_IDENTITY || p->act == K_RELU || geglu);
+}
+
 static product product_of(const cuda_product *p, const cuda_form *form, int type)
 {
     const k_weight_desc *d = &p->w->desc;
@@ -100,8 +114,6 @@ static product product_of(const cuda_product *p, const cuda_form *form, int type
     a->pad = p->pad;
     a->up = p->up != 0;
     a->plain = p->side == 1 && p->stride <= 1 && !p->up;
-    a->x_type = p->x.dtype;
-    a->x2_type = p->x2.dtype;
     a->y_type = p->y.dtype;
     a->row_type = p->row.dtype;
     a->residual_type = p->residual.dtype;
@@ -110,6 +122,7 @@ static product product_of(const cuda_product *p, const cuda_form *form, int type
     a->residual_ld = p->residual.ld;
     a->act = p->act;
     a->wide = in_fours(&g);
+    a->direct = in_halves(&g);
     return g;
 }
 
@@ -143,8 +156,8 @@ static size_t partial_of(const product *g, int split)
 static way parts_of(int type, int c)
 {
     static const int stages[2][DEPTHS] = {{3, 4, 6}, {4, 5, 6}};
-    int t = c % TILES, hopper = t >= GEMM_ANY;
-    return (way){.tile = hopper             ? gemm_hopper(type) + (t - GEMM_ANY)
+    int t = c % TILES, hopper = t >= GEMM_TILES;
+    return (way){.tile = hopper             ? gemm_hopper(type) + (t - GEMM_TILES)
                          : type == CUDA_F16 ? gemm_tiles_f16 + t
                                             : gemm_tiles_bf16 + t,
                  .hopper = hopper,
@@ -242,6 +255,7 @@ static void run_way(k_ctx *k, const product *g, const way *v, void *partial)
     a.stages = v->stages;
     a.tiles = (a.out + t->n - 1) / t->n;
     a.partial = (float *)partial;
+    a.direct = a.direct && !partial;
     write(k, t->kernel, blocks_along(g, t), split, 32 * t->warps, shared_of(v), &a);
     if (!partial)
         return;
@@ -266,11 +280,11 @@ static int run_own(k_ctx *k, const product *g, int c, void *partial)
     return 0;
 }
 
-/* The tile that gathers x: takes everything. */
+/* With the tile that takes everything. */
 static void run_any(k_ctx *k, const product *g)
 {
     const gemm_tile *tiles = g->type == CUDA_F16 ? gemm_tiles_f16 : gemm_tiles_bf16;
-    way v = {tiles + GEMM_ANY, 0, 1, cuda_of(k)->sm < 80 ? 2 : 3};
+    way v = {tiles + GEMM_SMALL, 0, 1, cuda_of(k)->sm < 80 ? 2 : 3};
     run_way(k, g, &v, NULL);
 }
 
@@ -362,13 +376,14 @@ static int choose(k_ctx *k, const product *g)
     char key[160];
     snprintf(key, sizeof key, "%s %s %dx%dx%dx%d+%d%s %dx%d s%d%s%s -> %s%s %d%s%s%s act %d", p->op,
              g->type == CUDA_F16 ? "f16" : "bf16", p->x.n, p->x.h, p->x.w, p->x.c, g->a.c2,
-             is_slice(p->x), p->side, p->side, p->stride, p->up ? " up" : "",
-             p->pad || p->side == 1 ? "" : " end", p->y.dtype == K_F32 ? "f32" : "half",
-             is_slice(p->y), g->a.out, p->row.dtype ? " row" : "",
-             p->residual.dtype ? " residual" : "", is_slice(p->residual), p->act);
+             g->packed ? " packed" : is_slice(p->x), p->side, p->side, p->stride,
+             p->up ? " up" : "", p->pad || p->side == 1 ? "" : " end",
+             p->y.dtype == K_F32 ? "f32" : "half", is_slice(p->y), g->a.out,
+             p->row.dtype ? " row" : "", p->residual.dtype ? " residual" : "",
+             is_slice(p->residual), p->act);
     trial t = {.g = g};
     cuda_choice c = {.key = key,
-                     .candidates = OWN + cuda_library_candidates(cuda_of(k)),
+                     .candidates = OWN + (g->packed ? 0 : cuda_library_candidates(cuda_of(k))),
                      .guess = guess_of(k, g),
                      .libraries = OWN,
                      .run = trial_run,
@@ -392,8 +407,8 @@ static uint64_t shape_of(const product *g)
         (uint32_t)a->c1 << 16 ^ (uint32_t)a->c2,
         (uint32_t)(a->y_type | a->row_type << 4 | a->residual_type << 8 | a->act << 12 |
                    a->stride << 16 | a->pad << 20 | a->up << 24 | g->type << 28),
-        (uint32_t)(a->wide | (a->ld1 > a->c1) << 1 | (a->y_ld > g->p->y.c) << 2 |
-                   (a->residual_ld > g->p->residual.c) << 3),
+        (uint32_t)(a->wide | a->direct << 4 | g->packed << 5 | (a->ld1 > a->c1) << 1 |
+                   (a->y_ld > g->p->y.c) << 2 | (a->residual_ld > g->p->residual.c) << 3),
     };
     uint64_t h = 1469598103934665603ull;
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
@@ -433,6 +448,25 @@ static int half_of(const k_ctx *k, const cuda_product *p)
     return p->y.dtype == K_F16 || p->y.dtype == K_BF16 ? p->y.dtype : k->real;
 }
 
+/* x and x2 of q as one dense tensor of halves, which is still to be made; returns its bytes. */
+static size_t pack_of(const product *g, cuda_product *q, int dtype)
+{
+    q->x.c = q->x.ld = g->a.c;
+    q->x.dtype = dtype;
+    q->x.data = NULL;
+    q->x2 = (k_tensor){0};
+    return bytes_of(q->x);
+}
+
+static void run(k_ctx *k, const product *g, int c, void *partial)
+{
+    if (c >= OWN) {
+        if (cuda_library_run(k, c - OWN, g->p, g->form) && !k->planning)
+            run_any(k, g);
+    } else if (!k->planning && !k->status && run_own(k, g, c, partial))
+        run_any(k, g);
+}
+
 void cuda_gemm(k_ctx *k, const cuda_product *p)
 {
     int dtype = half_of(k, p);
@@ -441,24 +475,22 @@ void cuda_gemm(k_ctx *k, const cuda_product *p)
     if (!form)
         return;
     product g = product_of(p, form, dtype == K_F16 ? CUDA_F16 : CUDA_BF16);
+    cuda_product q = *p;
+    size_t room = 0;
     if (!in_pieces(&g)) {
-        if (!k->planning)
-            run_any(k, &g);
-        return;
+        room = pack_of(&g, &q, dtype);
+        g = product_of(&q, form, g.type);
+        g.packed = 1;
     }
     int c = pick(k, &g);
     if (k->status)
         return;
-    if (c >= OWN) {
-        if (cuda_library_run(k, c - OWN, p, form) && !k->planning)
-            run_any(k, &g);
-        return;
-    }
     way v;
-    size_t need = c != FEW_ROWS && way_of(k, &g, c, &v) ? partial_of(&g, v.split) : 0;
-    void *partial = need ? cuda_scratch(k, p->op, need) : NULL;
-    if (k->planning || k->status)
-        return;
-    if (run_own(k, &g, c, partial))
-        run_any(k, &g);
+    size_t need = c < FEW_ROWS && way_of(k, &g, c, &v) ? partial_of(&g, v.split) : 0;
+    char *scratch = room + need ? (char *)cuda_scratch(k, p->op, room + need) : NULL;
+    if (g.packed && scratch) {
+        gemm_pack(k, scratch, dtype, p->x, p->x2);
+        g.a.x = scratch;
+    }
+    run(k, &g, c, need && scratch ? scratch + room : NULL);
 }

@@ -25,14 +25,14 @@ typedef struct gemm_args {
     int height, width;  /* of the picture that x holds */
     int oh, ow, pixels; /* of the picture of rows; pixels: oh * ow */
     int side, stride, pad, up;
-    int plain;           /* A is x: one tap, no stride */
-    int steps, stages;   /* of depth for one block; of the pipeline */
-    int tiles;           /* blocks side by side along out */
-    int x_type, x2_type; /* k_dtype, as those below; 0: none */
-    int y_type, row_type, residual_type;
+    int plain;                           /* A is x: one tap, no stride */
+    int steps, stages;                   /* of depth for one block; of the pipeline */
+    int tiles;                           /* blocks side by side along out */
+    int y_type, row_type, residual_type; /* k_dtype; 0: none */
     int y_ld, row_ld, residual_ld;
     int act;
-    int wide; /* y, row and residual may be touched four columns at a time */
+    int wide;   /* y, row and residual may be touched four columns at a time */
+    int direct; /* sums may leave as halves, eight columns at a time: see leave_direct */
 } gemm_args;
 
 typedef void (*gemm_kernel)(gemm_args);
@@ -43,8 +43,8 @@ typedef struct gemm_tile {
     gemm_kernel kernel; /* NULL: not for this type */
 } gemm_tile;
 
-/* The last tile takes x of every type and alignment. */
-enum { GEMM_TILES = 9, GEMM_ANY = GEMM_TILES - 1 };
+/* GEMM_SMALL: the tile that every type has and that suits every shape. */
+enum { GEMM_TILES = 8, GEMM_SMALL = 3 };
 
 extern const gemm_tile gemm_tiles_f16[GEMM_TILES], gemm_tiles_bf16[GEMM_TILES];
 
@@ -59,6 +59,8 @@ gemm_kernel gemm_few(int type, int rows);
 /* Sums partial products in the order of splits and finishes them: four columns a thread, 128
  * threads. stages: how many parts there are. */
 gemm_kernel gemm_sum(void);
+/* to[row][c padded to 8] = x's channels, then x2's, as halves of this k_dtype, then zeros. */
+void gemm_pack(k_ctx *k, void *to, int dtype, k_tensor x, k_tensor x2);
 /* Write halves that look like a network's, for measuring. */
 void gemm_fill(k_ctx *k, void *to, size_t bytes);
 
