@@ -223,7 +223,7 @@ test: $(BUILD)/deps.ok ## set up, build, and run every test
 	@$(MAKE) --no-print-directory -j$(JOBS) all $(UNITS) $(REPLAYS) $(TOOLS)
 	@BUILD=$(abspath $(BUILD)) tests/run.sh $(JOBS) $(abspath $(UNITS)) \
 	  $(addsuffix .sh,$(abspath $(REPLAYS))) $(abspath $(E2E))
-	@$(if $(NVCC),$(if $(SAN),true,$(MAKE) --no-print-directory test-cudasim check-sass))
+	@$(if $(NVCC),$(MAKE) --no-print-directory test-cudasim $(if $(SAN),,check-sass))
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 # intercept_tls_get_addr: GCC 12's LeakSanitizer guesses where thread-local data of loaded libraries
@@ -233,7 +233,7 @@ check: $(BUILD)/deps.ok ## the same tests under ASan and UBSan
 	@ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:abort_on_error=0:intercept_tls_get_addr=0 \
 	 LSAN_OPTIONS=suppressions=$(abspath tests/lsan.supp):print_suppressions=0 \
 	 UBSAN_OPTIONS=print_stacktrace=1 TEST_TIMEOUT=900 \
-	 $(MAKE) --no-print-directory BUILD=$(BUILD)/san CUDA_OBJ_DIR=$(CUDA_OBJ_DIR) CUDA_DIR=$(CUDA_DIR) SAN="$(SANITIZE)" OPT="-O1 -g" test
+	 $(MAKE) --no-print-directory BUILD=$(BUILD)/san CUDA_OBJ_DIR=$(CUDA_OBJ_DIR) CUDA_DIR=$(CUDA_DIR) SIM_CU_DIR=$(SIM_CU_DIR) SAN="$(SANITIZE)" OPT="-O1 -g" test
 
 fuzz: $(BUILD)/deps.ok ## fuzz each target for FUZZ_SECONDS (60) with clang's libFuzzer
 	@tests/fuzz/fuzz.sh $(BUILD)/fuzz $(FUZZ)

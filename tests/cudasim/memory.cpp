@@ -9,9 +9,10 @@
 
 static std::map<u64, Allocation *> &table(void) /* a function: used before constructors run */
 {
-    static std::map<u64, Allocation *> t;
-    return t;
+    static std::map<u64, Allocation *> *t = new std::map<u64, Allocation *>();
+    return *t;
 }
+static vector<Allocation *> *const gone = new vector<Allocation *>();
 static size_t used[2]; /* of the device, of the host */
 
 void memory_add(u64 base, size_t size, bool host)
@@ -39,6 +40,7 @@ bool memory_remove(u64 base, bool host)
     free(a->reader);
     vector<u64>().swap(a->written);
     a->base = a->size = 0;
+    gone->push_back(a);
     table().erase(i);
     return true;
 }

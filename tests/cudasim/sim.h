@@ -1,7 +1,8 @@
-/* sim.h - what the files of the simulator share. parse.cpp: PTX to decoded kernels; arith.cpp: what
- * a lane computes; run.cpp: warps and blocks; memory.cpp: memory and its checks; runtime.cpp: the
- * calls of libcudart. A register is a row of 32 lanes, 4 bytes each (8 for .b64 and .f64), so that
- * one instruction is one loop over rows. Predicates are bit masks; immediates are constant rows. */
+/* sim.h - what the files of the simulator share. parse.cpp: PTX to decoded kernels; arith.cpp,
+ * convert.cpp: what a lane computes; run.cpp: warps and blocks; memory.cpp: memory and its checks;
+ * wgmma.cpp, mbarrier.cpp: what sm_90a has; runtime.cpp, device.cpp: the calls of libcudart. A
+ * register is a row of 32 lanes, 4 bytes each (8 for .b64 and .f64), so that one instruction is one
+ * loop over rows. Predicates are bit masks; immediates are constant rows. */
 #pragma once
 #include <stdint.h>
 #include <string.h>
