@@ -44,7 +44,7 @@ template <class C> struct feeder {
 
 template <class C> DEVICE void find_pixels(const gemm_args &a, feeder<C> &f)
 {
-    int ky = f.tap / 3, kx = f.tap - 3 * ky; /* side 1: tap 0 alone */
+    int ky = f.tap / (a.phased ? 2 : 3), kx = f.tap - a.side * ky; /* side 1: tap 0 alone */
     bool more = f.tap < a.side * a.side;
 #pragma unroll
     for (int i = 0; i < C::AP; i++) {
@@ -62,6 +62,7 @@ template <class C> DEVICE void find_pixels(const gemm_args &a, feeder<C> &f)
 template <class C>
 DEVICE void place(const gemm_args &a, feeder<C> &f, int m0, int n0, int first_step)
 {
+    int phase = blockIdx.z;
     f.first = threadIdx.x / C::line;
     f.piece = threadIdx.x % C::line;
     f.n0 = n0;
@@ -76,10 +77,11 @@ DEVICE void place(const gemm_args &a, feeder<C> &f, int m0, int n0, int first_st
             f.corner[i] = 0;
             continue;
         }
-        int n = m / a.pixels, at = m - n * a.pixels, y = at / a.ow, x = at - y * a.ow;
+        int n = m / a.area, at = m - n * a.area, y = at / a.line, x = at - y * a.line;
         f.image[i] = n * a.height * a.width;
-        y = m < a.rows ? y * a.stride - a.pad : -16384; /* no tap of it is inside */
-        f.corner[i] = (int)((unsigned)y << 16 | (unsigned)((x * a.stride - a.pad) & 0xffff));
+        y = m < a.each ? y * a.stride - a.pad + phase / 2 : -16384; /* no tap is inside */
+        x = x * a.stride - a.pad + phase % 2;
+        f.corner[i] = (int)((unsigned)y << 16 | (unsigned)(x & 0xffff));
     }
     find_pixels(a, f);
 }
@@ -109,7 +111,7 @@ template <class C> DEVICE void bring_a(const gemm_args &a, feeder<C> &f, unsigne
 template <class C> DEVICE void bring_b(const gemm_args &a, feeder<C> &f, unsigned char *stage)
 {
     typedef typename C::T T;
-    const T *from = (const T *)a.w;
+    const T *from = (const T *)a.w + (int64_t)blockIdx.z * a.out * a.depth;
 #pragma unroll
     for (int i = 0; i < C::BP; i++) {
         int r = f.first + i * C::pass, n = f.n0 + r;
@@ -167,6 +169,12 @@ template <class C> DEVICE void multiply(float (&sum)[C::MI][C::NI][4], const ope
 
 /* ---- the way out ----------------------------------------------------------------------------- */
 
+/* Rows of A behind this phase. */
+DEVICE int rows_end(const gemm_args &a)
+{
+    return (int)(blockIdx.z + 1) * a.each;
+}
+
 template <class T> DEVICE float2 widen_two(uint32_t raw)
 {
     T v[2];
@@ -183,9 +191,9 @@ DEVICE void move_pieces(const gemm_args &a, uint16_t *mine, int m0, int at0, int
 #pragma unroll(C::NI < 8 ? 1 : 4)
     for (int j = lane; j < 16 * pieces; j += 32) {
         int r = j / pieces, c = j - r * pieces;
-        bool in = m0 + r < a.rows && at0 + c * 8 < end;
+        bool in = m0 + r < rows_end(a) && at0 + c * 8 < end;
         uint4 *here = (uint4 *)(mine + r * C::pitch + c * 8);
-        uint4 *there = (uint4 *)(base + (int64_t)(m0 + r) * ld + c * 8);
+        uint4 *there = (uint4 *)(base + (int64_t)row_of(a, m0 + r) * ld + c * 8);
         if (!OUT)
             *here = in ? *there : make_uint4(0, 0, 0, 0);
         else if (in)
@@ -242,7 +250,7 @@ DEVICE void leave_direct(const gemm_args &a, uint16_t *mine, const float (&sum)[
     int image[2] = {};
     if (a.row_type)
         for (int i = 0; i < 2; i++)
-            image[i] = min(m0 + lane / 4 + 8 * i, a.rows - 1) / a.pixels * a.row_ld;
+            image[i] = row_of(a, min(m0 + lane / 4 + 8 * i, rows_end(a) - 1)) / a.pixels * a.row_ld;
 #pragma unroll
     for (int j = 0; j < C::NI; j++, n += 8) {
         bool in = n < a.out;
@@ -271,17 +279,17 @@ DEVICE void leave_rows(const gemm_args &a, float *mine, float *partial, int m0, 
             for (int e = 0; e < each; e++) { /* so many loads are under way */
                 int r = (j + 32 * e) / fours, c = (j + 32 * e) % fours * 4, m = m0 + r, n = n0 + c;
                 float4 *v = (float4 *)(mine + r * C::pitch + c);
-                if (m < a.rows && n < a.out && partial)
+                if (m < rows_end(a) && n < a.out && partial)
                     *(float4 *)(partial + (int64_t)m * across + n) = *v;
-                else if (m < a.rows && n < a.out)
-                    *v = add_residual(a, m, n, *v);
+                else if (m < rows_end(a) && n < a.out)
+                    *v = add_residual(a, row_of(a, m), n, *v);
             }
     if (!partial)
 #pragma unroll 1
         for (int j = lane; j < all; j += 32) {
             int r = j / fours, c = j % fours * 4;
-            if (m0 + r < a.rows && n0 + c < a.out)
-                finish(a, m0 + r, n0 + c, *(const float4 *)(mine + r * C::pitch + c));
+            if (m0 + r < rows_end(a) && n0 + c < a.out)
+                finish(a, row_of(a, m0 + r), n0 + c, *(const float4 *)(mine + r * C::pitch + c));
         }
 }
 
@@ -310,7 +318,7 @@ DEVICE void leave(const gemm_args &a, float (&sum)[C::MI][C::NI][4], int m0, int
 {
     int warp = threadIdx.x / 32;
     float *mine = &shared<float>() + warp * 16 * C::pitch;
-    m0 += warp % C::WM * C::MI * 16;
+    m0 += blockIdx.z * a.each + warp % C::WM * C::MI * 16;
     n0 += warp / C::WM * C::NI * 8;
 #pragma unroll 1
     for (int i = 0; i < C::MI; i++, m0 += 16) {
@@ -329,7 +337,7 @@ DEVICE void leave(const gemm_args &a, float (&sum)[C::MI][C::NI][4], int m0, int
     }
 }
 
-/* blockIdx.x: tile, columns first; blockIdx.y: the part of depth. */
+/* blockIdx.x: tile, columns first; blockIdx.y: the part of depth; blockIdx.z: phase. */
 template <class C>
 __global__ void __launch_bounds__(C::threads) product(const __grid_constant__ gemm_args a)
 {

@@ -17,15 +17,19 @@ typedef struct gemm_args {
     const void *x, *x2, *w, *row, *residual;
     const float *bias;
     void *y;
-    float *partial;     /* [split][rows][out padded to 4]; NULL: to y */
-    int rows, out;      /* of A, of w */
-    int depth, c;       /* taps * c; channels padded to 8 */
-    int c1, c2;         /* channels of x and x2 */
-    int ld1, ld2;       /* of x and x2 */
-    int height, width;  /* of the picture that x holds */
-    int oh, ow, pixels; /* of the picture of rows; pixels: oh * ow */
-    int side, stride, pad, up;
-    int plain;                           /* A is x: one tap, no stride */
+    float *partial;    /* [split][rows][out padded to 4]; NULL: to y */
+    int rows, out;     /* of A, of w */
+    int depth, c;      /* taps * c; channels padded to 8 */
+    int c1, c2;        /* channels of x and x2 */
+    int ld1, ld2;      /* of x and x2 */
+    int height, width; /* of the picture that x holds */
+    int pixels;        /* of an image of y */
+    int side, stride, pad;
+    int up;         /* the picture is first doubled, by reading pixels twice */
+    int phased;     /* the same by phases: w is CUDA_FILTER_UP, and rows of A are [phase][pixel] */
+    int each;       /* rows of a phase; else all */
+    int area, line; /* pixels of an image of A's rows, and of a line of it */
+    int plain;      /* A is x: one tap, no stride */
     int steps, stages;                   /* of depth for one block; of the pipeline */
     int tiles;                           /* blocks side by side along out */
     int y_type, row_type, residual_type; /* k_dtype; 0: none */
@@ -56,6 +60,10 @@ enum { GEMM_FEW = 8, GEMM_COLUMNS = 16 /* that a block of the kernel for few row
 
 /* The kernel for 1..GEMM_FEW rows, of halves of this type (CUDA_F16, CUDA_BF16); 128 threads. */
 gemm_kernel gemm_few(int type, int rows);
+enum { GEMM_OUTPUTS = 8 };
+
+/* The kernel for 3 x 3 convolutions of up to GEMM_OUTPUTS outputs, stride 1; 256 threads. */
+gemm_kernel gemm_outputs(int type, const gemm_args *a, dim3 *grid, int *shared);
 /* Sums partial products in the order of splits and finishes them: four columns a thread, 128
  * threads. stages: how many parts there are. */
 gemm_kernel gemm_sum(void);
@@ -71,6 +79,15 @@ void gemm_fill(k_ctx *k, void *to, size_t bytes);
 #ifdef __CUDACC__
 
 #include "launch.cuh"
+
+/* The row of y for a row of A. */
+DEVICE int row_of(const gemm_args &a, int m)
+{
+    if (!a.phased)
+        return m;
+    int phase = m / a.each, at = m - phase * a.each, y = at / a.line, x = at - y * a.line;
+    return (2 * y + phase / 2) * 2 * a.line + 2 * x + phase % 2;
+}
 
 /* ---- the way out: four columns of a row, n a multiple of 4 ----------------------------------- */
 

@@ -81,7 +81,7 @@ static __global__ void __launch_bounds__(THREADS) sum_parts(const __grid_constan
     grid_release();
     if (i >= each)
         return;
-    int m = i / fours, n = i % fours * 4;
+    int m = row_of(a, i / fours), n = i % fours * 4;
     float4 sum = make_float4(0, 0, 0, 0);
     if (asks_residual(a))
         sum = add_residual(a, m, n, sum);
