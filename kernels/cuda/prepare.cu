@@ -55,19 +55,25 @@ static __global__ void __launch_bounds__(PLACE) place(const __grid_constant__ st
 static __global__ void __launch_bounds__(PLACE)
     place_up(const __grid_constant__ struct place_args a)
 {
+    __shared__ float w[9 * PLACE];
     grid_wait();
-    unsigned at = blockIdx.x * PLACE + threadIdx.x;
+    unsigned first = blockIdx.x * PLACE, at = first + threadIdx.x;
+    for (unsigned i = threadIdx.x; i < 9 * PLACE; i += PLACE)
+        w[i] = 9 * first + i < 9 * a.count ? load_as(a.from, a.from_type, 9 * first + i) : 0.0f;
+    __syncthreads();
     if (at >= a.count)
         return;
-    int phase = (int)blockIdx.y / 4, tap = (int)blockIdx.y % 4;
-    int p = phase / 2, q = phase % 2, i = tap / 2, j = tap % 2;
     int row = (int)(at / (unsigned)a.in), channel = (int)(at % (unsigned)a.in);
-    float sum = 0;
-    for (int y = (1 + p) * i; y <= (1 + p) * i + (i != p); y++)
-        for (int x = (1 + q) * j; x <= (1 + q) * j + (j != q); x++)
-            sum += load_as(a.from, a.from_type, (int64_t)at * 9 + 3 * y + x);
-    int64_t to = ((int64_t)phase * a.out + a.first + row) * 4 + tap;
-    store_as(a.to, a.to_type, to * a.padded + channel, held(sum, a.to_type));
+    for (int phase = 0; phase < 4; phase++)
+        for (int tap = 0; tap < 4; tap++) {
+            int p = phase / 2, q = phase % 2, i = tap / 2, j = tap % 2;
+            float sum = 0;
+            for (int y = (1 + p) * i; y <= (1 + p) * i + (i != p); y++)
+                for (int x = (1 + q) * j; x <= (1 + q) * j + (j != q); x++)
+                    sum += w[9 * threadIdx.x + 3 * y + x];
+            int64_t to = ((int64_t)phase * a.out + a.first + row) * 4 + tap;
+            store_as(a.to, a.to_type, to * a.padded + channel, held(sum, a.to_type));
+        }
 }
 
 /* Rows [first, first + rows) of a part, raw, and the changes of the weight. */
@@ -290,8 +296,8 @@ static void put_in_place(cuda_loader *l, const struct place_args *a)
         place<<<blocks_of(a->count, PLACE), PLACE, 0, l->stream>>>(*a);
         return;
     }
-    b.count /= 9; /* a block row for each tap of each phase */
-    place_up<<<dim3(blocks_of(b.count, PLACE), 16), PLACE, 0, l->stream>>>(b);
+    b.count /= 9;
+    place_up<<<blocks_of(b.count, PLACE), PLACE, 0, l->stream>>>(b);
 }
 
 /* One part, some rows at a time, through l->raw. */

@@ -8,6 +8,7 @@ typedef struct delta_case {
     int rank, count;     /* of each change; how many, dealt to the parts in turn */
     int magnitude;       /* of the changes with an odd number */
     int act, h, w, rare; /* h = 0: linear over w rows */
+    int up;
 } delta_case;
 
 enum { MOST = 4 };
@@ -105,7 +106,7 @@ static bed_weight changed_weight(bed *b, const delta_case *t, const bed_weight *
 static void run_op(bed *b, const delta_case *t, k_tensor y, k_tensor x, const k_weight *w)
 {
     if (t->h)
-        K_CALL(b->k, conv, y, x, w, &(k_conv){.act = t->act});
+        K_CALL(b->k, conv, y, x, w, &(k_conv){.act = t->act, .up = t->up});
     else
         K_CALL(b->k, linear, y, x, w, &(k_linear){.act = t->act});
     ck_assert_msg(!b->k->status, "%s", b->k->where);
@@ -174,12 +175,18 @@ static int same(k_tensor a, k_tensor b)
     return 1;
 }
 
+static k_tensor result_of(bed *b, const delta_case *t)
+{
+    int h = t->h ? t->h : 1, columns = t->act == K_GEGLU ? t->out / 2 : t->out;
+    return bed_tensor(b, 1, h << t->up, t->w << t->up, columns, 0);
+}
+
 static void run_case(bed *b, const delta_case *t)
 {
-    int columns = t->act == K_GEGLU ? t->out / 2 : t->out, h = t->h ? t->h : 1;
+    int h = t->h ? t->h : 1;
     bed_weight w = bed_weight_kind(b, t->out, t->in, t->side, t->parts, 0, t->dtype, t->rare);
-    k_tensor x = bed_tensor(b, 1, h, t->w, t->in, 0), y = bed_tensor(b, 1, h, t->w, columns, 0);
-    k_tensor before = bed_tensor(b, 1, h, t->w, columns, 0);
+    k_tensor x = bed_tensor(b, 1, h, t->w, t->in, 0), y = result_of(b, t);
+    k_tensor before = result_of(b, t);
     deltas d = deltas_of(t, 0.25f), e = deltas_of(t, -0.5f);
 
     bed_push(b);
@@ -216,23 +223,24 @@ static void run_case(bed *b, const delta_case *t)
 }
 
 static const delta_case cases[] = {
-    {33, 40, 1, 1, K_F16, 4, 1, 0, K_IDENTITY, 0, 9, 0},
-    {1, 1, 1, 1, K_F32, 1, 1, 0, K_IDENTITY, 0, 1, 0},
-    {96, 77, 1, 3, K_F16, 16, 4, 0, K_IDENTITY, 0, 20, 0},  /* q has two changes, k and v one */
-    {130, 64, 1, 2, K_BF16, 20, 1, 0, K_IDENTITY, 0, 7, 0}, /* only keys change */
-    {96, 48, 1, 1, K_F32, 8, 2, 0, K_GEGLU, 0, 30, 0},
-    {132, 31, 1, 1, K_F16, 3, 3, 0, K_GEGLU, 0, 30, 0},
-    {60, 50, 1, 3, K_F16, 5, 4, 1, K_IDENTITY, 0, 12, 0}, /* magnitudes beside plain changes */
-    {40, 24, 1, 1, K_F32, 2, 4, 1, K_IDENTITY, 0, 12, 0},
-    {66, 96, 1, 3, K_F16, 8, 3, 0, K_IDENTITY, 0, 12, 1}, /* rare: stays in its place */
-    {48, 33, 1, 1, K_F32, 8, 2, 1, K_IDENTITY, 0, 12, 1},
-    {24, 20, 3, 1, K_F16, 4, 2, 0, K_IDENTITY, 32, 32, 0}, /* Winograd, 4 outputs a side */
-    {24, 40, 3, 1, K_F32, 6, 1, 0, K_IDENTITY, 8, 8, 0},   /* 2 outputs a side */
-    {24, 40, 3, 1, K_F32, 6, 2, 1, K_IDENTITY, 8, 8, 0},
-    {24, 8, 3, 1, K_F32, 4, 1, 0, K_IDENTITY, 6, 6, 0},   /* a product of packed rows */
-    {4, 32, 3, 1, K_F32, 4, 1, 0, K_IDENTITY, 16, 40, 0}, /* dot products */
-    {20, 8, 3, 1, K_F16, 4, 1, 0, K_IDENTITY, 16, 40, 0}, /* in place */
-    {40, 24, 1, 1, K_F16, 4, 1, 0, K_IDENTITY, 5, 5, 0},  /* a 1 x 1 filter */
+    {33, 40, 1, 1, K_F16, 4, 1, 0, K_IDENTITY, 0, 9, 0, 0},
+    {1, 1, 1, 1, K_F32, 1, 1, 0, K_IDENTITY, 0, 1, 0, 0},
+    {96, 77, 1, 3, K_F16, 16, 4, 0, K_IDENTITY, 0, 20, 0, 0},  /* q has two changes, k and v one */
+    {130, 64, 1, 2, K_BF16, 20, 1, 0, K_IDENTITY, 0, 7, 0, 0}, /* only keys change */
+    {96, 48, 1, 1, K_F32, 8, 2, 0, K_GEGLU, 0, 30, 0, 0},
+    {132, 31, 1, 1, K_F16, 3, 3, 0, K_GEGLU, 0, 30, 0, 0},
+    {60, 50, 1, 3, K_F16, 5, 4, 1, K_IDENTITY, 0, 12, 0, 0}, /* magnitudes beside plain changes */
+    {40, 24, 1, 1, K_F32, 2, 4, 1, K_IDENTITY, 0, 12, 0, 0},
+    {66, 96, 1, 3, K_F16, 8, 3, 0, K_IDENTITY, 0, 12, 1, 0}, /* rare: stays in its place */
+    {48, 33, 1, 1, K_F32, 8, 2, 1, K_IDENTITY, 0, 12, 1, 0},
+    {24, 20, 3, 1, K_F16, 4, 2, 0, K_IDENTITY, 32, 32, 0, 0}, /* Winograd, 4 outputs a side */
+    {24, 40, 3, 1, K_F32, 6, 1, 0, K_IDENTITY, 8, 8, 0, 0},   /* 2 outputs a side */
+    {24, 40, 3, 2, K_F16, 6, 2, 1, K_IDENTITY, 5, 4, 0, 1},   /* a doubled picture */
+    {24, 40, 3, 1, K_F32, 6, 2, 1, K_IDENTITY, 8, 8, 0, 0},
+    {24, 8, 3, 1, K_F32, 4, 1, 0, K_IDENTITY, 6, 6, 0, 0},   /* a product of packed rows */
+    {4, 32, 3, 1, K_F32, 4, 1, 0, K_IDENTITY, 16, 40, 0, 0}, /* dot products */
+    {20, 8, 3, 1, K_F16, 4, 1, 0, K_IDENTITY, 16, 40, 0, 0}, /* in place */
+    {40, 24, 1, 1, K_F16, 4, 1, 0, K_IDENTITY, 5, 5, 0, 0},  /* a 1 x 1 filter */
 };
 
 static void all_cases(bed *b)
@@ -270,10 +278,10 @@ static void early(bed *b)
         const delta_case *t = &cases[i];
         if (bed_skips(i))
             continue;
-        int columns = t->act == K_GEGLU ? t->out / 2 : t->out, h = t->h ? t->h : 1;
+        int h = t->h ? t->h : 1;
         bed_weight w = bed_weight_kind(b, t->out, t->in, t->side, t->parts, 0, t->dtype, t->rare);
-        k_tensor x = bed_tensor(b, 1, h, t->w, t->in, 0), y = bed_tensor(b, 1, h, t->w, columns, 0);
-        k_tensor z = bed_tensor(b, 1, h, t->w, columns, 0);
+        k_tensor x = bed_tensor(b, 1, h, t->w, t->in, 0), y = result_of(b, t);
+        k_tensor z = result_of(b, t);
         deltas d = deltas_of(t, 0.25f);
         bed_push(b);
         set(b, &w, d.list, t->count);
