@@ -470,13 +470,13 @@ template <class C, int BLOCKS = 1> static hopper_way way_of()
 template <class T> static int ways_of(hopper_way (&w)[3], int d)
 {
     if (d <= 40) {
-        w[0] = way_of<plan<T, 40, 3, 1, 2, 4>>();
+        w[0] = way_of<plan<T, 40, 3, 1, 4, 3>>();
         w[1] = way_of<plan<T, 40, 2, 2, 4, 3>>();
         w[2] = way_of<plan<T, 40, 1, 2, 2, 3>, 2>();
         return 3;
     }
     if (d <= 64) {
-        w[0] = way_of<plan<T, 64, 3, 1, 2, 4>>();
+        w[0] = way_of<plan<T, 64, 3, 1, 4, 3>>();
         w[1] = way_of<plan<T, 64, 2, 2, 4, 3>>();
         w[2] = way_of<plan<T, 64, 1, 2, 2, 3>, 2>();
         return 3;

@@ -163,6 +163,8 @@ enum cuda_form_kind {
     CUDA_TABLE,       /* [out][in] in the file's type: embeddings */
     CUDA_FILTER,      /* [out][tap][in padded to 8] halves */
     CUDA_FILTER_PAIR, /* the same, rows interleaved: value 0, gate 0, value 1, gate 1, ... */
+    CUDA_FILTER_UP, /* [4 phases][out][4 taps][in padded to 8]: 3 x 3 filters of a doubled picture,
+                     * see place_up in prepare.cu */
     CUDA_KINDS,
 };
 /* Of halves; a narrower type for filters would be one more. Vectors and tables are under the first,

@@ -82,7 +82,7 @@ static int is_made(const k_weight *w)
 static cudaError_t fill_again(cuda_device *d, const k_weight *w, unsigned parts)
 {
     cudaError_t e = cudaSuccess;
-    for (int kind = CUDA_FILTER; kind <= CUDA_FILTER_PAIR; kind++)
+    for (int kind = CUDA_FILTER; kind < CUDA_KINDS; kind++)
         for (int type = 0; type < CUDA_TYPES && !e; type++)
             if (w->forms[kind][type].data)
                 e = cuda_form_fill(d, w, kind, type, &w->forms[kind][type], parts);

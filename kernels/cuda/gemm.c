@@ -4,7 +4,7 @@
  * Own candidates are tiles, each with parts of depth (split) and stages of its pipeline;
  * then comes the kernel for few rows; then the libraries'. The choice is made once per weight and
  * shape, while planning, and kept in the weight (cuda_pick). x whose rows do not begin on 16 bytes,
- * or that is of another type, goes to the tile that gathers it channel by channel.
+ * or that is of another type, is packed first.
  */
 #include <stdio.h>
 #include <string.h>
@@ -14,18 +14,20 @@
 enum {
     SPLITS = 4, /* 1, 2, 4, 8 parts */
     DEPTHS = 3, /* of the pipeline: see stages_of */
-    TILES = GEMM_ANY + GEMM_HOPPER,
+    TILES = GEMM_TILES + GEMM_HOPPER,
     TILED = TILES * SPLITS * DEPTHS,
-    FEW_ROWS = TILED, /* the candidate after tiles */
-    OWN,              /* how many candidates are ours */
-    LEAST_STEPS = 4,  /* of depth in a part */
+    FEW_ROWS = TILED, /* candidates after tiles */
+    FEW_OUTPUTS,
+    OWN,             /* how many candidates are ours */
+    LEAST_STEPS = 4, /* of depth in a part */
 };
 
 typedef struct product {
     const cuda_product *p;
     const cuda_form *form;
     gemm_args a;
-    int type; /* CUDA_F16, CUDA_BF16 */
+    int type;   /* CUDA_F16, CUDA_BF16 */
+    int packed; /* x is a copy in scratch, which libraries do not know of */
 } product;
 
 /* One way to run it. */
@@ -69,6 +71,24 @@ static int in_fours(const product *g)
     return g->p->w->desc.out % 4 == 0 && !(geglu && g->p->residual.dtype);
 }
 
+/* y and what is added to it are halves as x is, in whole pieces of 16 bytes, and the activation is
+ * one that leave_direct knows. */
+static int in_halves(const product *g)
+{
+    const cuda_product *p = g->p;
+    int type = g->type == CUDA_F16 ? K_F16 : K_BF16, geglu = p->act == K_GEGLU;
+    return p->w->desc.out % (geglu ? 16 : 8) == 0 && p->y.dtype == type && aligned(p->y, 16) &&
+           (!p->row.dtype || (p->row.dtype == type && aligned(p->row, 4) && !geglu)) &&
+           (!p->residual.dtype ||
+            (p->residual.dtype == type && aligned(p->residual, 16) && !geglu)) &&
+           (p->act == K_IDENTITY || p->act == K_RELU || geglu);
+}
+
+static int is_phased(const cuda_product *p)
+{
+    return p->up && p->side == 3 && p->stride == 1 && p->pad == 1;
+}
+
 static product product_of(const cuda_product *p, const cuda_form *form, int type)
 {
     const k_weight_desc *d = &p->w->desc;
@@ -84,24 +104,24 @@ static product product_of(const cuda_product *p, const cuda_form *form, int type
     a->bias = form->bias;
     a->rows = (int)k_rows(p->y);
     a->out = d->out;
+    a->phased = is_phased(p);
+    a->side = a->phased ? 2 : p->side;
     a->depth = form->depth;
-    a->c = form->depth / (p->side * p->side);
+    a->c = form->depth / (a->side * a->side);
     a->c1 = p->x.c;
     a->c2 = p->x2.dtype ? p->x2.c : 0;
     a->ld1 = p->x.ld;
     a->ld2 = p->x2.ld;
     a->height = p->x.h;
     a->width = p->x.w;
-    a->oh = p->y.h;
-    a->ow = p->y.w;
     a->pixels = p->y.h * p->y.w;
-    a->side = p->side;
+    a->each = a->phased ? a->rows / 4 : a->rows;
+    a->line = a->phased ? p->x.w : p->y.w;
+    a->area = a->phased ? p->x.h * p->x.w : a->pixels;
     a->stride = p->stride;
     a->pad = p->pad;
-    a->up = p->up != 0;
+    a->up = p->up && !a->phased;
     a->plain = p->side == 1 && p->stride <= 1 && !p->up;
-    a->x_type = p->x.dtype;
-    a->x2_type = p->x2.dtype;
     a->y_type = p->y.dtype;
     a->row_type = p->row.dtype;
     a->residual_type = p->residual.dtype;
@@ -110,6 +130,7 @@ static product product_of(const cuda_product *p, const cuda_form *form, int type
     a->residual_ld = p->residual.ld;
     a->act = p->act;
     a->wide = in_fours(&g);
+    a->direct = in_halves(&g);
     return g;
 }
 
@@ -127,9 +148,16 @@ static int steps_of(const product *g, const gemm_tile *t)
     return (g->a.depth + t->k - 1) / t->k;
 }
 
+static int phases_of(const gemm_args *a)
+{
+    return a->phased ? 4 : 1;
+}
+
+/* Blocks that share no output. */
 static int64_t blocks_along(const product *g, const gemm_tile *t)
 {
-    return (int64_t)((g->a.rows + t->m - 1) / t->m) * ((g->a.out + t->n - 1) / t->n);
+    return (int64_t)((g->a.each + t->m - 1) / t->m) * ((g->a.out + t->n - 1) / t->n) *
+           phases_of(&g->a);
 }
 
 /* Bytes of partial sums. */
@@ -143,8 +171,8 @@ static size_t partial_of(const product *g, int split)
 static way parts_of(int type, int c)
 {
     static const int stages[2][DEPTHS] = {{3, 4, 6}, {4, 5, 6}};
-    int t = c % TILES, hopper = t >= GEMM_ANY;
-    return (way){.tile = hopper             ? gemm_hopper(type) + (t - GEMM_ANY)
+    int t = c % TILES, hopper = t >= GEMM_TILES;
+    return (way){.tile = hopper             ? gemm_hopper(type) + (t - GEMM_TILES)
                          : type == CUDA_F16 ? gemm_tiles_f16 + t
                                             : gemm_tiles_bf16 + t,
                  .hopper = hopper,
@@ -172,6 +200,13 @@ static int way_of(k_ctx *k, const product *g, int c, way *v)
 static int takes_few(const product *g)
 {
     return g->a.plain && g->a.rows <= GEMM_FEW && !g->a.c2;
+}
+
+static int takes_outputs(const product *g)
+{
+    const gemm_args *a = &g->a;
+    return a->side == 3 && a->stride == 1 && a->pad == 1 && !a->up && !a->c2 &&
+           a->out <= GEMM_OUTPUTS;
 }
 
 /* What a way costs, in products that a multiprocessor could do meanwhile: rounds of blocks, the
@@ -210,6 +245,8 @@ static int guess_of(k_ctx *k, const product *g)
     double least = 0;
     if (takes_few(g))
         return FEW_ROWS;
+    if (takes_outputs(g))
+        return FEW_OUTPUTS;
     for (int c = 0; c < TILED; c++) {
         way v;
         if (!way_of(k, g, c, &v))
@@ -224,10 +261,9 @@ static int guess_of(k_ctx *k, const product *g)
 /* ---- launches ----------------------------------------------------------------------------------
  */
 
-static void write(k_ctx *k, gemm_kernel kernel, int64_t blocks, int parts, int threads, int shared,
+static void write(k_ctx *k, gemm_kernel kernel, dim3 grid, int threads, int shared,
                   const gemm_args *a)
 {
-    dim3 grid = {(unsigned)blocks, (unsigned)parts, 1};
     cuda_launch(k, (const void *)(uintptr_t)kernel, grid, (unsigned)threads, (size_t)shared, a,
                 sizeof *a);
 }
@@ -242,11 +278,15 @@ static void run_way(k_ctx *k, const product *g, const way *v, void *partial)
     a.stages = v->stages;
     a.tiles = (a.out + t->n - 1) / t->n;
     a.partial = (float *)partial;
-    write(k, t->kernel, blocks_along(g, t), split, 32 * t->warps, shared_of(v), &a);
+    a.direct = a.direct && !partial;
+    unsigned phases = (unsigned)phases_of(&a);
+    dim3 grid = {(unsigned)blocks_along(g, t) / phases, (unsigned)split, phases};
+    write(k, t->kernel, grid, 32 * t->warps, shared_of(v), &a);
     if (!partial)
         return;
     a.stages = split;
-    write(k, gemm_sum(), ((int64_t)a.rows * ((a.out + 3) / 4) + 127) / 128, 1, 128, 0, &a);
+    grid = (dim3){(unsigned)(((int64_t)a.rows * ((a.out + 3) / 4) + 127) / 128), 1, 1};
+    write(k, gemm_sum(), grid, 128, 0, &a);
 }
 
 /* Own candidate c; partial: memory for its partial sums. Nonzero: it does not take the product. */
@@ -256,8 +296,17 @@ static int run_own(k_ctx *k, const product *g, int c, void *partial)
     if (c == FEW_ROWS) {
         if (!takes_few(g))
             return -1;
-        write(k, gemm_few(g->type, g->a.rows), (g->a.out + GEMM_COLUMNS - 1) / GEMM_COLUMNS, 1, 128,
-              0, &g->a);
+        dim3 grid = {(unsigned)((g->a.out + GEMM_COLUMNS - 1) / GEMM_COLUMNS), 1, 1};
+        write(k, gemm_few(g->type, g->a.rows), grid, 128, 0, &g->a);
+        return 0;
+    }
+    if (c == FEW_OUTPUTS) {
+        if (!takes_outputs(g))
+            return -1;
+        dim3 grid;
+        int shared;
+        gemm_kernel kernel = gemm_outputs(g->type, &g->a, &grid, &shared);
+        write(k, kernel, grid, 256, shared, &g->a);
         return 0;
     }
     if (!way_of(k, g, c, &v))
@@ -266,11 +315,11 @@ static int run_own(k_ctx *k, const product *g, int c, void *partial)
     return 0;
 }
 
-/* The tile that gathers x: takes everything. */
+/* With the tile that takes everything. */
 static void run_any(k_ctx *k, const product *g)
 {
     const gemm_tile *tiles = g->type == CUDA_F16 ? gemm_tiles_f16 : gemm_tiles_bf16;
-    way v = {tiles + GEMM_ANY, 0, 1, cuda_of(k)->sm < 80 ? 2 : 3};
+    way v = {tiles + GEMM_SMALL, 0, 1, cuda_of(k)->sm < 80 ? 2 : 3};
     run_way(k, g, &v, NULL);
 }
 
@@ -342,8 +391,8 @@ static const char *name_of(int candidate)
     static _Thread_local char name[48];
     if (candidate >= OWN)
         return cuda_library_name(candidate - OWN);
-    if (candidate == FEW_ROWS)
-        return "rows";
+    if (candidate >= FEW_ROWS)
+        return candidate == FEW_ROWS ? "rows" : "outputs";
     way v = parts_of(CUDA_F16, candidate);
     snprintf(name, sizeof name, "%s%dx%dx%d split %d stages %d", v.hopper ? "wgmma " : "",
              v.tile->m, v.tile->n, v.tile->k, v.split, v.stages);
@@ -362,13 +411,16 @@ static int choose(k_ctx *k, const product *g)
     char key[160];
     snprintf(key, sizeof key, "%s %s %dx%dx%dx%d+%d%s %dx%d s%d%s%s -> %s%s %d%s%s%s act %d", p->op,
              g->type == CUDA_F16 ? "f16" : "bf16", p->x.n, p->x.h, p->x.w, p->x.c, g->a.c2,
-             is_slice(p->x), p->side, p->side, p->stride, p->up ? " up" : "",
+             g->packed ? " packed" : is_slice(p->x), p->side, p->side, p->stride,
+             g->a.phased ? " phases"
+             : p->up     ? " up"
+                         : "",
              p->pad || p->side == 1 ? "" : " end", p->y.dtype == K_F32 ? "f32" : "half",
              is_slice(p->y), g->a.out, p->row.dtype ? " row" : "",
              p->residual.dtype ? " residual" : "", is_slice(p->residual), p->act);
     trial t = {.g = g};
     cuda_choice c = {.key = key,
-                     .candidates = OWN + cuda_library_candidates(cuda_of(k)),
+                     .candidates = OWN + (g->packed ? 0 : cuda_library_candidates(cuda_of(k))),
                      .guess = guess_of(k, g),
                      .libraries = OWN,
                      .run = trial_run,
@@ -388,12 +440,12 @@ static uint64_t shape_of(const product *g)
     const uint32_t list[] = {
         (uint32_t)a->rows,
         (uint32_t)a->height << 16 ^ (uint32_t)a->width,
-        (uint32_t)a->oh << 16 ^ (uint32_t)a->ow,
+        (uint32_t)g->p->y.h << 16 ^ (uint32_t)g->p->y.w,
         (uint32_t)a->c1 << 16 ^ (uint32_t)a->c2,
         (uint32_t)(a->y_type | a->row_type << 4 | a->residual_type << 8 | a->act << 12 |
-                   a->stride << 16 | a->pad << 20 | a->up << 24 | g->type << 28),
-        (uint32_t)(a->wide | (a->ld1 > a->c1) << 1 | (a->y_ld > g->p->y.c) << 2 |
-                   (a->residual_ld > g->p->residual.c) << 3),
+                   a->stride << 16 | a->pad << 20 | (g->p->up != 0) << 24 | g->type << 28),
+        (uint32_t)(a->wide | a->direct << 4 | g->packed << 5 | (a->ld1 > a->c1) << 1 |
+                   (a->y_ld > g->p->y.c) << 2 | (a->residual_ld > g->p->residual.c) << 3),
     };
     uint64_t h = 1469598103934665603ull;
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
@@ -433,32 +485,49 @@ static int half_of(const k_ctx *k, const cuda_product *p)
     return p->y.dtype == K_F16 || p->y.dtype == K_BF16 ? p->y.dtype : k->real;
 }
 
+/* x and x2 of q as one dense tensor of halves, which is still to be made; returns its bytes. */
+static size_t pack_of(const product *g, cuda_product *q, int dtype)
+{
+    q->x.c = q->x.ld = g->a.c;
+    q->x.dtype = dtype;
+    q->x.data = NULL;
+    q->x2 = (k_tensor){0};
+    return bytes_of(q->x);
+}
+
+static void run(k_ctx *k, const product *g, int c, void *partial)
+{
+    if (c >= OWN) {
+        if (cuda_library_run(k, c - OWN, g->p, g->form) && !k->planning)
+            run_any(k, g);
+    } else if (!k->planning && !k->status && run_own(k, g, c, partial))
+        run_any(k, g);
+}
+
 void cuda_gemm(k_ctx *k, const cuda_product *p)
 {
     int dtype = half_of(k, p);
-    int kind = p->act == K_GEGLU ? CUDA_FILTER_PAIR : CUDA_FILTER;
+    int kind = p->act == K_GEGLU ? CUDA_FILTER_PAIR : is_phased(p) ? CUDA_FILTER_UP : CUDA_FILTER;
     const cuda_form *form = cuda_form_of(k, p->op, p->w, kind, dtype);
     if (!form)
         return;
     product g = product_of(p, form, dtype == K_F16 ? CUDA_F16 : CUDA_BF16);
+    cuda_product q = *p;
+    size_t room = 0;
     if (!in_pieces(&g)) {
-        if (!k->planning)
-            run_any(k, &g);
-        return;
+        room = pack_of(&g, &q, dtype);
+        g = product_of(&q, form, g.type);
+        g.packed = 1;
     }
     int c = pick(k, &g);
     if (k->status)
         return;
-    if (c >= OWN) {
-        if (cuda_library_run(k, c - OWN, p, form) && !k->planning)
-            run_any(k, &g);
-        return;
-    }
     way v;
-    size_t need = c != FEW_ROWS && way_of(k, &g, c, &v) ? partial_of(&g, v.split) : 0;
-    void *partial = need ? cuda_scratch(k, p->op, need) : NULL;
-    if (k->planning || k->status)
-        return;
-    if (run_own(k, &g, c, partial))
-        run_any(k, &g);
+    size_t need = c < FEW_ROWS && way_of(k, &g, c, &v) ? partial_of(&g, v.split) : 0;
+    char *scratch = room + need ? (char *)cuda_scratch(k, p->op, room + need) : NULL;
+    if (g.packed && scratch) {
+        gemm_pack(k, scratch, dtype, p->x, p->x2);
+        g.a.x = scratch;
+    }
+    run(k, &g, c, need && scratch ? scratch + room : NULL);
 }

@@ -12,11 +12,10 @@
 #include "gemm.h"
 #include "ptx.cuh"
 
-/* WM x WN warps on a tile of BM x BN, BK deep. ANY: x of every type and alignment. */
-template <class Type, int BM_, int BN_, int BK_, int WM_, int WN_, bool ANY_> struct tile {
+/* WM x WN warps on a tile of BM x BN, BK deep. */
+template <class Type, int BM_, int BN_, int BK_, int WM_, int WN_> struct tile {
     typedef Type T;
     static constexpr int BM = BM_, BN = BN_, BK = BK_, WM = WM_, WN = WN_;
-    static constexpr bool ANY = ANY_;
     static constexpr int threads = 32 * WM * WN;
     static constexpr int MI = BM / WM / 16, NI = BN / WN / 8;  /* products of a warp */
     static constexpr int line = BK / 8, pass = threads / line; /* pieces a row, rows at a time */
@@ -45,7 +44,7 @@ template <class C> struct feeder {
 
 template <class C> DEVICE void find_pixels(const gemm_args &a, feeder<C> &f)
 {
-    int ky = f.tap / 3, kx = f.tap - 3 * ky; /* side 1: tap 0 alone */
+    int ky = f.tap / (a.phased ? 2 : 3), kx = f.tap - a.side * ky; /* side 1: tap 0 alone */
     bool more = f.tap < a.side * a.side;
 #pragma unroll
     for (int i = 0; i < C::AP; i++) {
@@ -63,6 +62,7 @@ template <class C> DEVICE void find_pixels(const gemm_args &a, feeder<C> &f)
 template <class C>
 DEVICE void place(const gemm_args &a, feeder<C> &f, int m0, int n0, int first_step)
 {
+    int phase = blockIdx.z;
     f.first = threadIdx.x / C::line;
     f.piece = threadIdx.x % C::line;
     f.n0 = n0;
@@ -77,30 +77,13 @@ DEVICE void place(const gemm_args &a, feeder<C> &f, int m0, int n0, int first_st
             f.corner[i] = 0;
             continue;
         }
-        int n = m / a.pixels, at = m - n * a.pixels, y = at / a.ow, x = at - y * a.ow;
+        int n = m / a.area, at = m - n * a.area, y = at / a.line, x = at - y * a.line;
         f.image[i] = n * a.height * a.width;
-        y = m < a.rows ? y * a.stride - a.pad : -16384; /* no tap of it is inside */
-        f.corner[i] = (int)((unsigned)y << 16 | (unsigned)((x * a.stride - a.pad) & 0xffff));
+        y = m < a.each ? y * a.stride - a.pad + phase / 2 : -16384; /* no tap is inside */
+        x = x * a.stride - a.pad + phase % 2;
+        f.corner[i] = (int)((unsigned)y << 16 | (unsigned)(x & 0xffff));
     }
     find_pixels(a, f);
-}
-
-/* Eight channels of a pixel of x and x2, one by one. */
-template <class C> DEVICE uint4 gather(const gemm_args &a, int pixel, int c)
-{
-    typename C::T v[8];
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        float value = 0.0f;
-        if (pixel >= 0 && c + i < a.c1)
-            value = load_as(a.x, a.x_type, (int64_t)pixel * a.ld1 + c + i);
-        else if (pixel >= 0 && c + i - a.c1 < a.c2)
-            value = load_as(a.x2, a.x2_type, (int64_t)pixel * a.ld2 + c + i - a.c1);
-        from_float(&v[i], value);
-    }
-    uint4 piece;
-    memcpy(&piece, v, 16);
-    return piece;
 }
 
 template <class C> DEVICE void bring_a(const gemm_args &a, feeder<C> &f, unsigned char *stage)
@@ -112,11 +95,8 @@ template <class C> DEVICE void bring_a(const gemm_args &a, feeder<C> &f, unsigne
 #pragma unroll
     for (int i = 0; i < C::AP; i++) {
         void *to = stage + spot<C::BK>(f.first + i * C::pass, f.piece);
-        if (C::ANY)
-            *(uint4 *)to = gather<C>(a, f.pixel[i], f.c);
-        else
-            copy_16(to, f.pixel[i] < 0 ? (const T *)a.x : from + (int64_t)f.pixel[i] * ld,
-                    f.pixel[i] >= 0);
+        copy_16(to, f.pixel[i] < 0 ? (const T *)a.x : from + (int64_t)f.pixel[i] * ld,
+                f.pixel[i] >= 0);
     }
     f.c += C::BK;
     if (f.c >= a.c) {
@@ -131,7 +111,7 @@ template <class C> DEVICE void bring_a(const gemm_args &a, feeder<C> &f, unsigne
 template <class C> DEVICE void bring_b(const gemm_args &a, feeder<C> &f, unsigned char *stage)
 {
     typedef typename C::T T;
-    const T *from = (const T *)a.w;
+    const T *from = (const T *)a.w + (int64_t)blockIdx.z * a.out * a.depth;
 #pragma unroll
     for (int i = 0; i < C::BP; i++) {
         int r = f.first + i * C::pass, n = f.n0 + r;
@@ -187,6 +167,105 @@ template <class C> DEVICE void multiply(float (&sum)[C::MI][C::NI][4], const ope
                 typename C::T());
 }
 
+/* ---- the way out ----------------------------------------------------------------------------- */
+
+/* Rows of A behind this phase. */
+DEVICE int rows_end(const gemm_args &a)
+{
+    return (int)(blockIdx.z + 1) * a.each;
+}
+
+template <class T> DEVICE float2 widen_two(uint32_t raw)
+{
+    T v[2];
+    memcpy(v, &raw, 4);
+    return make_float2(to_float(v[0]), to_float(v[1]));
+}
+
+/* Pieces of 16 rows of y or of the residual, between memory and a warp's shared memory. */
+template <class C, int pieces, bool OUT>
+DEVICE void move_pieces(const gemm_args &a, uint16_t *mine, int m0, int at0, int end)
+{
+    const uint16_t *base = (const uint16_t *)(OUT ? a.y : a.residual) + at0;
+    int lane = threadIdx.x % 32, ld = OUT ? a.y_ld : a.residual_ld;
+#pragma unroll(C::NI < 8 ? 1 : 4)
+    for (int j = lane; j < 16 * pieces; j += 32) {
+        int r = j / pieces, c = j - r * pieces;
+        bool in = m0 + r < rows_end(a) && at0 + c * 8 < end;
+        uint4 *here = (uint4 *)(mine + r * C::pitch + c * 8);
+        uint4 *there = (uint4 *)(base + (int64_t)row_of(a, m0 + r) * ld + c * 8);
+        if (!OUT)
+            *here = in ? *there : make_uint4(0, 0, 0, 0);
+        else if (in)
+            *there = *here;
+    }
+}
+
+/* Two columns of a row with bias and what belongs to the image; then as y has them. */
+template <class C>
+DEVICE uint32_t finish_two(const gemm_args &a, const uint32_t *row, const uint32_t *residual,
+                           float2 bias, float x, float y)
+{
+    typedef typename C::T T;
+    x += bias.x, y += bias.y;
+    if (row) {
+        float2 r = widen_two<T>(*row);
+        x += r.x, y += r.y;
+    }
+    if (a.residual_type) {
+        float2 r = widen_two<T>(*residual);
+        x += r.x, y += r.y;
+    }
+    if (a.act == K_RELU)
+        x = fmaxf(x, 0.0f), y = fmaxf(y, 0.0f);
+    return pack(x, y, T());
+}
+
+/* Whole pieces of halves: what is done to sums is done where they are, and halves go
+ * through shared memory. m0, n0: of 16 rows of a warp. */
+template <class C>
+DEVICE void leave_direct(const gemm_args &a, uint16_t *mine, const float (&sum)[C::NI][4], int m0,
+                         int n0)
+{
+    typedef typename C::T T;
+    int lane = threadIdx.x % 32, n = n0 + lane % 4 * 2;
+    uint16_t *to = mine + lane / 4 * C::pitch + lane % 4 * (a.act == K_GEGLU ? 1 : 2);
+    if (a.act == K_GEGLU) {
+#pragma unroll
+        for (int j = 0; j < C::NI; j++, n += 8) {
+            float2 b = n < a.out ? *(const float2 *)(a.bias + n) : make_float2(0, 0);
+            T v[2];
+            from_float(&v[0], (sum[j][0] + b.x) * gelu(sum[j][1] + b.y));
+            from_float(&v[1], (sum[j][2] + b.x) * gelu(sum[j][3] + b.y));
+            *(T *)(to + j * 4) = v[0];
+            *(T *)(to + j * 4 + 8 * C::pitch) = v[1];
+        }
+        __syncwarp();
+        move_pieces<C, C::NI / 2, true>(a, mine, m0, n0 / 2, a.out / 2);
+        return;
+    }
+    if (a.residual_type)
+        move_pieces<C, C::NI, false>(a, mine, m0, n0, a.out);
+    __syncwarp();
+    int image[2] = {};
+    if (a.row_type)
+        for (int i = 0; i < 2; i++)
+            image[i] = row_of(a, min(m0 + lane / 4 + 8 * i, rows_end(a) - 1)) / a.pixels * a.row_ld;
+#pragma unroll
+    for (int j = 0; j < C::NI; j++, n += 8) {
+        bool in = n < a.out;
+        float2 b = in ? *(const float2 *)(a.bias + n) : make_float2(0, 0);
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            uint32_t *at = (uint32_t *)(to + j * 8 + 8 * i * C::pitch);
+            const T *row = in && a.row_type ? (const T *)a.row + image[i] + n : NULL;
+            *at = finish_two<C>(a, (const uint32_t *)row, at, b, sum[j][2 * i], sum[j][2 * i + 1]);
+        }
+    }
+    __syncwarp();
+    move_pieces<C, C::NI, true>(a, mine, m0, n0, a.out);
+}
+
 /* 16 rows of a warp, in shared memory, to y or to partial sums. */
 template <class C>
 DEVICE void leave_rows(const gemm_args &a, float *mine, float *partial, int m0, int n0)
@@ -200,18 +279,36 @@ DEVICE void leave_rows(const gemm_args &a, float *mine, float *partial, int m0, 
             for (int e = 0; e < each; e++) { /* so many loads are under way */
                 int r = (j + 32 * e) / fours, c = (j + 32 * e) % fours * 4, m = m0 + r, n = n0 + c;
                 float4 *v = (float4 *)(mine + r * C::pitch + c);
-                if (m < a.rows && n < a.out && partial)
+                if (m < rows_end(a) && n < a.out && partial)
                     *(float4 *)(partial + (int64_t)m * across + n) = *v;
-                else if (m < a.rows && n < a.out)
-                    *v = add_residual(a, m, n, *v);
+                else if (m < rows_end(a) && n < a.out)
+                    *v = add_residual(a, row_of(a, m), n, *v);
             }
     if (!partial)
 #pragma unroll 1
         for (int j = lane; j < all; j += 32) {
             int r = j / fours, c = j % fours * 4;
-            if (m0 + r < a.rows && n0 + c < a.out)
-                finish(a, m0 + r, n0 + c, *(const float4 *)(mine + r * C::pitch + c));
+            if (m0 + r < rows_end(a) && n0 + c < a.out)
+                finish(a, row_of(a, m0 + r), n0 + c, *(const float4 *)(mine + r * C::pitch + c));
         }
+}
+
+/* Sums of any type and alignment. */
+template <class C>
+DEVICE void leave_sums(const gemm_args &a, float *mine, const float (&sum)[C::NI][4], int m0,
+                       int n0)
+{
+    int lane = threadIdx.x % 32;
+    float *to = mine + lane / 4 * C::pitch + lane % 4 * 2, *partial = a.partial;
+    if (partial)
+        partial += (int64_t)blockIdx.y * a.rows * ((a.out + 3) / 4 * 4);
+#pragma unroll
+    for (int j = 0; j < C::NI; j++) {
+        *(float2 *)(to + j * 8) = make_float2(sum[j][0], sum[j][1]);
+        *(float2 *)(to + j * 8 + 8 * C::pitch) = make_float2(sum[j][2], sum[j][3]);
+    }
+    __syncwarp();
+    leave_rows<C>(a, mine, partial, m0, n0);
 }
 
 /* Sums leave 16 rows of each warp at a time through shared memory: a row of a warp is whole lines
@@ -219,32 +316,28 @@ DEVICE void leave_rows(const gemm_args &a, float *mine, float *partial, int m0, 
 template <class C>
 DEVICE void leave(const gemm_args &a, float (&sum)[C::MI][C::NI][4], int m0, int n0)
 {
-    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    int warp = threadIdx.x / 32;
     float *mine = &shared<float>() + warp * 16 * C::pitch;
-    float *to = mine + lane / 4 * C::pitch + lane % 4 * 2, *partial = a.partial;
-    if (partial)
-        partial += (int64_t)blockIdx.y * a.rows * ((a.out + 3) / 4 * 4);
-    m0 += warp % C::WM * C::MI * 16;
+    m0 += blockIdx.z * a.each + warp % C::WM * C::MI * 16;
     n0 += warp / C::WM * C::NI * 8;
 #pragma unroll 1
     for (int i = 0; i < C::MI; i++, m0 += 16) {
+        if (a.direct)
+            leave_direct<C>(a, (uint16_t *)mine, sum[0], m0, n0);
+        else
+            leave_sums<C>(a, mine, sum[0], m0, n0);
+        __syncwarp();
 #pragma unroll
-        for (int j = 0; j < C::NI; j++) {
-            *(float2 *)(to + j * 8) = make_float2(sum[0][j][0], sum[0][j][1]);
-            *(float2 *)(to + j * 8 + 8 * C::pitch) = make_float2(sum[0][j][2], sum[0][j][3]);
+        for (int k = 1; k < C::MI; k++)
 #pragma unroll
-            for (int k = 1; k < C::MI; k++)
+            for (int j = 0; j < C::NI; j++)
 #pragma unroll
                 for (int e = 0; e < 4; e++)
                     sum[k - 1][j][e] = sum[k][j][e];
-        }
-        __syncwarp();
-        leave_rows<C>(a, mine, partial, m0, n0);
-        __syncwarp();
     }
 }
 
-/* blockIdx.x: tile, columns first; blockIdx.y: the part of depth. */
+/* blockIdx.x: tile, columns first; blockIdx.y: the part of depth; blockIdx.z: phase. */
 template <class C>
 __global__ void __launch_bounds__(C::threads) product(const __grid_constant__ gemm_args a)
 {

@@ -17,22 +17,26 @@ typedef struct gemm_args {
     const void *x, *x2, *w, *row, *residual;
     const float *bias;
     void *y;
-    float *partial;     /* [split][rows][out padded to 4]; NULL: to y */
-    int rows, out;      /* of A, of w */
-    int depth, c;       /* taps * c; channels padded to 8 */
-    int c1, c2;         /* channels of x and x2 */
-    int ld1, ld2;       /* of x and x2 */
-    int height, width;  /* of the picture that x holds */
-    int oh, ow, pixels; /* of the picture of rows; pixels: oh * ow */
-    int side, stride, pad, up;
-    int plain;           /* A is x: one tap, no stride */
-    int steps, stages;   /* of depth for one block; of the pipeline */
-    int tiles;           /* blocks side by side along out */
-    int x_type, x2_type; /* k_dtype, as those below; 0: none */
-    int y_type, row_type, residual_type;
+    float *partial;    /* [split][rows][out padded to 4]; NULL: to y */
+    int rows, out;     /* of A, of w */
+    int depth, c;      /* taps * c; channels padded to 8 */
+    int c1, c2;        /* channels of x and x2 */
+    int ld1, ld2;      /* of x and x2 */
+    int height, width; /* of the picture that x holds */
+    int pixels;        /* of an image of y */
+    int side, stride, pad;
+    int up;         /* the picture is first doubled, by reading pixels twice */
+    int phased;     /* the same by phases: w is CUDA_FILTER_UP, and rows of A are [phase][pixel] */
+    int each;       /* rows of a phase; else all */
+    int area, line; /* pixels of an image of A's rows, and of a line of it */
+    int plain;      /* A is x: one tap, no stride */
+    int steps, stages;                   /* of depth for one block; of the pipeline */
+    int tiles;                           /* blocks side by side along out */
+    int y_type, row_type, residual_type; /* k_dtype; 0: none */
     int y_ld, row_ld, residual_ld;
     int act;
-    int wide; /* y, row and residual may be touched four columns at a time */
+    int wide;   /* y, row and residual may be touched four columns at a time */
+    int direct; /* sums may leave as halves, eight columns at a time: see leave_direct */
 } gemm_args;
 
 typedef void (*gemm_kernel)(gemm_args);
@@ -43,8 +47,8 @@ typedef struct gemm_tile {
     gemm_kernel kernel; /* NULL: not for this type */
 } gemm_tile;
 
-/* The last tile takes x of every type and alignment. */
-enum { GEMM_TILES = 9, GEMM_ANY = GEMM_TILES - 1 };
+/* GEMM_SMALL: the tile that every type has and that suits every shape. */
+enum { GEMM_TILES = 8, GEMM_SMALL = 3 };
 
 extern const gemm_tile gemm_tiles_f16[GEMM_TILES], gemm_tiles_bf16[GEMM_TILES];
 
@@ -56,9 +60,15 @@ enum { GEMM_FEW = 8, GEMM_COLUMNS = 16 /* that a block of the kernel for few row
 
 /* The kernel for 1..GEMM_FEW rows, of halves of this type (CUDA_F16, CUDA_BF16); 128 threads. */
 gemm_kernel gemm_few(int type, int rows);
+enum { GEMM_OUTPUTS = 8 };
+
+/* The kernel for 3 x 3 convolutions of up to GEMM_OUTPUTS outputs, stride 1; 256 threads. */
+gemm_kernel gemm_outputs(int type, const gemm_args *a, dim3 *grid, int *shared);
 /* Sums partial products in the order of splits and finishes them: four columns a thread, 128
  * threads. stages: how many parts there are. */
 gemm_kernel gemm_sum(void);
+/* to[row][c padded to 8] = x's channels, then x2's, as halves of this k_dtype, then zeros. */
+void gemm_pack(k_ctx *k, void *to, int dtype, k_tensor x, k_tensor x2);
 /* Write halves that look like a network's, for measuring. */
 void gemm_fill(k_ctx *k, void *to, size_t bytes);
 
@@ -69,6 +79,15 @@ void gemm_fill(k_ctx *k, void *to, size_t bytes);
 #ifdef __CUDACC__
 
 #include "launch.cuh"
+
+/* The row of y for a row of A. */
+DEVICE int row_of(const gemm_args &a, int m)
+{
+    if (!a.phased)
+        return m;
+    int phase = m / a.each, at = m - phase * a.each, y = at / a.line, x = at - y * a.line;
+    return (2 * y + phase / 2) * 2 * a.line + 2 * x + phase % 2;
+}
 
 /* ---- the way out: four columns of a row, n a multiple of 4 ----------------------------------- */
 

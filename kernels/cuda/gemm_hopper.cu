@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(C::threads) product_hopper(const __grid_consta
 /* GROUPS warp groups, 64 rows each. */
 template <class T, int GROUPS, int BN> static constexpr gemm_tile hopper_tile()
 {
-    typedef tile<T, 64 * GROUPS, BN, 64, 4 * GROUPS, 1, false> C;
+    typedef tile<T, 64 * GROUPS, BN, 64, 4 * GROUPS, 1> C;
     return {C::BM, C::BN, C::BK, C::WM, C::spread, product_hopper<C>};
 }
 

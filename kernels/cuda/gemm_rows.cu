@@ -1,5 +1,6 @@
 /* gemm_rows.cu - the parts of the matrix product that memory bounds: few rows, where each weight is
- * read once and used at once; sums of partial products; data to measure with. */
+ * read once and used at once; sums of partial products; rows packed
+ * for copies of 16 bytes; data to measure with. */
 #include "gemm.h"
 
 enum { THREADS = 128, COLUMNS = GEMM_COLUMNS / (THREADS / 32) /* of a warp */ };
@@ -80,7 +81,7 @@ static __global__ void __launch_bounds__(THREADS) sum_parts(const __grid_constan
     grid_release();
     if (i >= each)
         return;
-    int m = i / fours, n = i % fours * 4;
+    int m = row_of(a, i / fours), n = i % fours * 4;
     float4 sum = make_float4(0, 0, 0, 0);
     if (asks_residual(a))
         sum = add_residual(a, m, n, sum);
@@ -96,6 +97,59 @@ static __global__ void __launch_bounds__(THREADS) sum_parts(const __grid_constan
 gemm_kernel gemm_sum(void)
 {
     return sum_parts;
+}
+
+struct pack_args {
+    uint4 *to;
+    const void *x, *x2;
+    int x_type, x2_type, type, c1, c2, ld1, ld2;
+    int pieces; /* of a row */
+    int64_t all;
+};
+
+template <class T> DEVICE uint4 packed(const pack_args &a, int64_t row, int c)
+{
+    T v[8];
+#pragma unroll
+    for (int i = 0; i < 8; i++, c++) {
+        float value = 0.0f;
+        if (c < a.c1)
+            value = load_as(a.x, a.x_type, row * a.ld1 + c);
+        else if (c - a.c1 < a.c2)
+            value = load_as(a.x2, a.x2_type, row * a.ld2 + c - a.c1);
+        from_float(&v[i], value);
+    }
+    uint4 piece;
+    memcpy(&piece, v, 16);
+    return piece;
+}
+
+static __global__ void __launch_bounds__(THREADS) pack_rows(const __grid_constant__ pack_args a)
+{
+    int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x, row = i / a.pieces;
+    int c = (int)(i - row * a.pieces) * 8;
+    grid_wait();
+    grid_release();
+    if (i < a.all)
+        a.to[i] = a.type == K_F16 ? packed<__half>(a, row, c) : packed<__nv_bfloat16>(a, row, c);
+}
+
+void gemm_pack(k_ctx *k, void *to, int dtype, k_tensor x, k_tensor x2)
+{
+    pack_args a = zeroed<pack_args>();
+    a.to = (uint4 *)to;
+    a.x = x.data;
+    a.x2 = x2.data;
+    a.x_type = x.dtype;
+    a.x2_type = x2.dtype;
+    a.type = dtype;
+    a.c1 = x.c;
+    a.c2 = x2.dtype ? x2.c : 0;
+    a.ld1 = x.ld;
+    a.ld2 = x2.ld;
+    a.pieces = (a.c1 + a.c2 + 7) / 8;
+    a.all = k_rows(x) * a.pieces;
+    launch(k, pack_rows, blocks_of(a.all, THREADS), THREADS, 0, a);
 }
 
 struct fill_args {

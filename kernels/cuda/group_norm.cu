@@ -195,14 +195,14 @@ DEVICE void load_factors(const group_args &a, const group_place &g, group_factor
 DEVICE void take_stats(const group_args &a, const group_place &g, group_factors &f,
                        const float2 *stats)
 {
-    const float count = (float)a.pixels * (float)g.size;
+    const float each = 1.0f / ((float)a.pixels * (float)g.size);
     int of[8];
     groups_of(g, of);
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         const float2 s = stats[of[i]];
         f.mean[i] = s.x;
-        f.scale[i] *= rsqrtf(s.y / count + a.eps);
+        f.scale[i] *= rsqrtf(fmaf(s.y, each, a.eps));
     }
 }
 

@@ -30,6 +30,7 @@ struct place_args {
     const void *from;
     void *to;
     int from_type, to_type, first, in, taps, padded, half;
+    int out; /* place_up: of the weight; else 0 */
     unsigned count;
 };
 
@@ -45,6 +46,28 @@ static __global__ void __launch_bounds__(PLACE) place(const __grid_constant__ st
         out = out < a.half ? 2 * out : 2 * (out - a.half) + 1;
     store_as(a.to, a.to_type, ((int64_t)out * a.taps + tap) * a.padded + channel,
              held(load_as(a.from, a.from_type, at), a.to_type));
+}
+
+/* 3 x 3 filters of a picture that is first doubled. Output (2y + p, 2x + q) sees rows y - 1 + p and
+ * y + p of the picture before, and columns alike, so that each of the four phases (p, q) is a
+ * filter of 2 x 2: row i of it is the sum of those rows of the 3 x 3 that fall on it, which are
+ * (1 + p) i and, where i is not p, the next one. Sums are fp32, rounded once. */
+static __global__ void __launch_bounds__(PLACE)
+    place_up(const __grid_constant__ struct place_args a)
+{
+    grid_wait();
+    unsigned at = blockIdx.x * PLACE + threadIdx.x;
+    if (at >= a.count)
+        return;
+    int phase = (int)blockIdx.y / 4, tap = (int)blockIdx.y % 4;
+    int p = phase / 2, q = phase % 2, i = tap / 2, j = tap % 2;
+    int row = (int)(at / (unsigned)a.in), channel = (int)(at % (unsigned)a.in);
+    float sum = 0;
+    for (int y = (1 + p) * i; y <= (1 + p) * i + (i != p); y++)
+        for (int x = (1 + q) * j; x <= (1 + q) * j + (j != q); x++)
+            sum += load_as(a.from, a.from_type, (int64_t)at * 9 + 3 * y + x);
+    int64_t to = ((int64_t)phase * a.out + a.first + row) * 4 + tap;
+    store_as(a.to, a.to_type, to * a.padded + channel, held(sum, a.to_type));
 }
 
 /* Rows [first, first + rows) of a part, raw, and the changes of the weight. */
@@ -262,7 +285,13 @@ static void add_changes(cuda_loader *l, const k_weight *w, int p, int first, int
 
 static void put_in_place(cuda_loader *l, const struct place_args *a)
 {
-    place<<<blocks_of(a->count, PLACE), PLACE, 0, l->stream>>>(*a);
+    struct place_args b = *a;
+    if (!a->out) {
+        place<<<blocks_of(a->count, PLACE), PLACE, 0, l->stream>>>(*a);
+        return;
+    }
+    b.count /= 9; /* a block row for each tap of each phase */
+    place_up<<<dim3(blocks_of(b.count, PLACE), 16), PLACE, 0, l->stream>>>(b);
 }
 
 /* One part, some rows at a time, through l->raw. */
@@ -300,7 +329,8 @@ static struct place_args place_of(const k_weight_desc *w, int kind, int type, co
     a.to_type = kind == CUDA_VECTOR ? K_F32 : type == CUDA_BF16 ? K_BF16 : K_F16;
     a.taps = kind == CUDA_VECTOR ? 1 : w->kh * w->kw;
     a.in = w->in * w->kh * w->kw / a.taps;
-    a.padded = f->depth / a.taps;
+    a.padded = f->depth / (kind == CUDA_FILTER_UP ? 4 : a.taps);
+    a.out = kind == CUDA_FILTER_UP ? w->out : 0;
     a.half = kind == CUDA_FILTER_PAIR ? w->out / 2 : 0;
     return a;
 }

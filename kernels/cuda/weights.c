@@ -20,13 +20,15 @@ static size_t aligned(size_t bytes)
 static size_t form_depth(const k_weight_desc *w, int kind)
 {
     size_t in = (size_t)w->in, taps = (size_t)(w->kh * w->kw);
-    return kind == CUDA_VECTOR || kind == CUDA_TABLE ? in * taps : (in + 7) / 8 * 8 * taps;
+    if (kind == CUDA_VECTOR || kind == CUDA_TABLE)
+        return in * taps;
+    return (in + 7) / 8 * 8 * (kind == CUDA_FILTER_UP ? 4 : taps);
 }
 
 static size_t form_bytes(const k_weight_desc *w, int kind)
 {
     size_t size = kind == CUDA_VECTOR ? 4 : kind == CUDA_TABLE ? k_size(w->weight[0].dtype) : 2;
-    return (size_t)w->out * form_depth(w, kind) * size;
+    return (size_t)w->out * form_depth(w, kind) * size * (kind == CUDA_FILTER_UP ? 4 : 1);
 }
 
 /* ---- registration --------------------------------------------------------------------------- */
@@ -202,8 +204,7 @@ static const cuda_form *form_ask(k_ctx *k, const char *op, k_weight *w, int kind
 const cuda_form *cuda_form_of(k_ctx *k, const char *op, const k_weight *weight, int kind, int dtype)
 {
     k_weight *w = (k_weight *)weight; /* ops see weights as const; their forms are a cache */
-    int halves = kind == CUDA_FILTER || kind == CUDA_FILTER_PAIR;
-    int type = halves && dtype == K_BF16 ? CUDA_BF16 : CUDA_F16;
+    int type = kind >= CUDA_FILTER && dtype == K_BF16 ? CUDA_BF16 : CUDA_F16;
     if (k->planning)
         return form_ask(k, op, w, kind, type);
     cuda_form *f = &w->forms[kind][type];
