@@ -40,7 +40,7 @@ static string demangled(const string &name)
 
 static void report(void)
 {
-    const char *path = getenv("CUDASIM_REPORT");
+    const char *path = skips() ? nullptr : getenv("CUDASIM_REPORT");
     FILE *f = path ? fopen(path, "a") : nullptr;
     for (auto &i : state().functions) {
         auto found = state().kernels.find(i.first); /* others are not decoded any more */

@@ -1,8 +1,8 @@
 # rules.mk - the tests of kernels/ on the CUDA backend, whose GPU is the simulator of this folder.
 #
 # build/cudasim/ has the kernels as PTX, the simulator, and test programs of tests/kernels/, and the
-# golden frames, linked with both; ARCH/NAME.sh runs one as a GPU of that architecture. sm_80 runs
-# every case; 75 and 90 a share that still executes every kernel (coverage.sh).
+# golden frames, linked with both; ARCH/NAME.sh runs one as a GPU of that architecture. Every
+# kernel runs on every architecture that has it (coverage.sh).
 SIM       := $(BUILD)/cudasim
 SIM_ARCHS := 75 80 90
 SIM_TESTS := attention conv linear elementwise embed image noise norm picture delta contract
@@ -18,13 +18,12 @@ SIM_PTX   := $(foreach a,$(SIM_ARCHS:90=90a),-gencode arch=compute_$(a),code=com
 SIM_MARCH := $(if $(shell grep -m1 -ow avx2 /proc/cpuinfo),-march=x86-64-v3)
 CXX       ?= c++
 
-# What runs for an architecture, the longest first, and what it is run with beside sim_script. sm_80
-# has every case of every op, the others every third; candidates of the matrix product (see bed.h)
-# come in an order in which a stride of 5 meets every tile and split, sm_90a's own from 96 on.
+# What runs for an architecture, the longest first, and what it is run with beside sim_script.
+# Candidates of the matrix product (see bed.h) come in an order in which a stride of 5 meets every tile and split, sm_90a's own from 96 on.
 SIM_ALL := contract conv delta counters attention linear norm picture image elementwise embed noise \
 	conv-candidates linear-candidates linear-tune golden cudasim
 SIM_RUN_80 := frames $(SIM_ALL) frames-counts failures submit
-SIM_RUN_75 := $(SIM_ALL)
+SIM_RUN_75 := frames $(SIM_ALL)
 SIM_RUN_90 := frames $(SIM_ALL) conv-hopper linear-hopper
 SIM_SET_80_golden := BED_SHARE=6/9
 SIM_SET_75_golden := BED_SHARE=7/9
@@ -35,12 +34,11 @@ SIM_SET_failures := CUDASIM_SKIP=1 CUDASIM_MEMORY_MB=512
 SIM_SET_submit := CUDASIM_SKIP=1 SUBMIT_MODEL=$(abspath $(SIM))/narrow
 SIM_SET_linear-tune := SCOPE_CUDA_TUNE= XDG_CACHE_HOME=. BED_SHARE=0/20
 SIM_SET_80_conv-candidates := BED_CANDIDATES=0:5:95:10
-SIM_SET_80_linear-candidates := BED_CANDIDATES=0:5:95:10
 SIM_SET_conv-candidates := BED_CANDIDATES=0:5:95:30
-SIM_SET_linear-candidates := BED_CANDIDATES=0:5:95:30
+SIM_SET_linear-candidates := BED_CANDIDATES=0:5:95:1
 SIM_SET_conv-hopper := BED_CANDIDATES=96:5:191:20
-SIM_SET_linear-hopper := BED_CANDIDATES=96:5:191:5
-sim_set = $(or $(SIM_SET_$(1)_$(2)),$(SIM_SET_$(2)),$(if $(filter 80,$(1)),,BED_SHARE=1/3))
+SIM_SET_linear-hopper := BED_CANDIDATES=96:5:191:2
+sim_set = $(or $(SIM_SET_$(1)_$(2)),$(SIM_SET_$(2)))
 
 ifneq ($(SAN),) # what the host's half does, once
 SIM_RUN_80 := contract delta linear frames-counts failures
