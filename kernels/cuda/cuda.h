@@ -217,7 +217,7 @@ void cuda_weights_release(k_ctx *k, int all);
  */
 typedef struct cuda_product {
     const char *op;
-    k_tensor x, x2, y, row, residual; /* x2: optional, channels behind those of x */
+    k_tensor x, y, row, residual;
     const k_weight *w;
     int side, stride, pad, up; /* pad: above and left */
     int act;

@@ -56,8 +56,7 @@ static int in_pieces(const product *g)
 {
     const cuda_product *p = g->p;
     int type = g->type == CUDA_F16 ? K_F16 : K_BF16;
-    return p->x.dtype == type && p->x.c % 8 == 0 && aligned(p->x, 16) &&
-           (!p->x2.dtype || (p->x2.dtype == type && p->x2.c % 8 == 0 && aligned(p->x2, 16)));
+    return p->x.dtype == type && p->x.c % 8 == 0 && aligned(p->x, 16);
 }
 
 /* Four columns of these are one load or store: 8 bytes of halves, 16 of floats. */
@@ -96,7 +95,6 @@ static product product_of(const cuda_product *p, const cuda_form *form, int type
     gemm_args *a = &g.a;
     memset(a, 0, sizeof *a); /* padding too: the tape compares bytes */
     a->x = p->x.data;
-    a->x2 = p->x2.data;
     a->y = p->y.data;
     a->row = p->row.data;
     a->residual = p->residual.data;
@@ -108,10 +106,7 @@ static product product_of(const cuda_product *p, const cuda_form *form, int type
     a->side = a->phased ? 2 : p->side;
     a->depth = form->depth;
     a->c = form->depth / (a->side * a->side);
-    a->c1 = p->x.c;
-    a->c2 = p->x2.dtype ? p->x2.c : 0;
-    a->ld1 = p->x.ld;
-    a->ld2 = p->x2.ld;
+    a->ld = p->x.ld;
     a->height = p->x.h;
     a->width = p->x.w;
     a->pixels = p->y.h * p->y.w;
@@ -199,14 +194,13 @@ static int way_of(k_ctx *k, const product *g, int c, way *v)
 
 static int takes_few(const product *g)
 {
-    return g->a.plain && g->a.rows <= GEMM_FEW && !g->a.c2;
+    return g->a.plain && g->a.rows <= GEMM_FEW;
 }
 
 static int takes_outputs(const product *g)
 {
     const gemm_args *a = &g->a;
-    return a->side == 3 && a->stride == 1 && a->pad == 1 && !a->up && !a->c2 &&
-           a->out <= GEMM_OUTPUTS;
+    return a->side == 3 && a->stride == 1 && a->pad == 1 && !a->up && a->out <= GEMM_OUTPUTS;
 }
 
 /* What a way costs, in products that a multiprocessor could do meanwhile: rounds of blocks, the
@@ -343,8 +337,8 @@ static size_t bytes_of(k_tensor t)
 static void trial_begin(k_ctx *k, trial *t)
 {
     t->p = *t->g->p;
-    k_tensor *list[5] = {&t->p.x, &t->p.x2, &t->p.y, &t->p.row, &t->p.residual};
-    for (int i = 0; i < 5; i++)
+    k_tensor *list[] = {&t->p.x, &t->p.y, &t->p.row, &t->p.residual};
+    for (int i = 0; i < 4; i++)
         t->bytes += bytes_of(*list[i]);
     t->partial_bytes = 256;
     for (int c = 0; c < TILED; c++) {
@@ -359,7 +353,7 @@ static void trial_begin(k_ctx *k, trial *t)
         return;
     gemm_fill(k, t->data, t->bytes);
     char *at = (char *)t->data;
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 4; i++) {
         list[i]->data = list[i]->dtype ? at : NULL;
         at += bytes_of(*list[i]);
     }
@@ -409,8 +403,8 @@ static int choose(k_ctx *k, const product *g)
 {
     const cuda_product *p = g->p;
     char key[160];
-    snprintf(key, sizeof key, "%s %s %dx%dx%dx%d+%d%s %dx%d s%d%s%s -> %s%s %d%s%s%s act %d", p->op,
-             g->type == CUDA_F16 ? "f16" : "bf16", p->x.n, p->x.h, p->x.w, p->x.c, g->a.c2,
+    snprintf(key, sizeof key, "%s %s %dx%dx%dx%d%s %dx%d s%d%s%s -> %s%s %d%s%s%s act %d", p->op,
+             g->type == CUDA_F16 ? "f16" : "bf16", p->x.n, p->x.h, p->x.w, p->x.c,
              g->packed ? " packed" : is_slice(p->x), p->side, p->side, p->stride,
              g->a.phased ? " phases"
              : p->up     ? " up"
@@ -441,10 +435,10 @@ static uint64_t shape_of(const product *g)
         (uint32_t)a->rows,
         (uint32_t)a->height << 16 ^ (uint32_t)a->width,
         (uint32_t)g->p->y.h << 16 ^ (uint32_t)g->p->y.w,
-        (uint32_t)a->c1 << 16 ^ (uint32_t)a->c2,
+        (uint32_t)g->p->x.c,
         (uint32_t)(a->y_type | a->row_type << 4 | a->residual_type << 8 | a->act << 12 |
                    a->stride << 16 | a->pad << 20 | (g->p->up != 0) << 24 | g->type << 28),
-        (uint32_t)(a->wide | a->direct << 4 | g->packed << 5 | (a->ld1 > a->c1) << 1 |
+        (uint32_t)(a->wide | a->direct << 4 | g->packed << 5 | (a->ld > g->p->x.c) << 1 |
                    (a->y_ld > g->p->y.c) << 2 | (a->residual_ld > g->p->residual.c) << 3),
     };
     uint64_t h = 1469598103934665603ull;
@@ -485,13 +479,12 @@ static int half_of(const k_ctx *k, const cuda_product *p)
     return p->y.dtype == K_F16 || p->y.dtype == K_BF16 ? p->y.dtype : k->real;
 }
 
-/* x and x2 of q as one dense tensor of halves, which is still to be made; returns its bytes. */
+/* x of q as a dense tensor of halves, which is still to be made; returns its bytes. */
 static size_t pack_of(const product *g, cuda_product *q, int dtype)
 {
     q->x.c = q->x.ld = g->a.c;
     q->x.dtype = dtype;
     q->x.data = NULL;
-    q->x2 = (k_tensor){0};
     return bytes_of(q->x);
 }
 
@@ -526,7 +519,7 @@ void cuda_gemm(k_ctx *k, const cuda_product *p)
     size_t need = c < FEW_ROWS && way_of(k, &g, c, &v) ? partial_of(&g, v.split) : 0;
     char *scratch = room + need ? (char *)cuda_scratch(k, p->op, room + need) : NULL;
     if (g.packed && scratch) {
-        gemm_pack(k, scratch, dtype, p->x, p->x2);
+        gemm_pack(k, scratch, dtype, p->x);
         g.a.x = scratch;
     }
     run(k, &g, c, need && scratch ? scratch + room : NULL);

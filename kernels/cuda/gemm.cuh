@@ -89,13 +89,11 @@ DEVICE void place(const gemm_args &a, feeder<C> &f, int m0, int n0, int first_st
 template <class C> DEVICE void bring_a(const gemm_args &a, feeder<C> &f, unsigned char *stage)
 {
     typedef typename C::T T;
-    bool second = f.c >= a.c1;
-    const T *from = second ? (const T *)a.x2 + (f.c - a.c1) : (const T *)a.x + f.c;
-    int ld = second ? a.ld2 : a.ld1;
+    const T *from = (const T *)a.x + f.c;
 #pragma unroll
     for (int i = 0; i < C::AP; i++) {
         void *to = stage + spot<C::BK>(f.first + i * C::pass, f.piece);
-        copy_16(to, f.pixel[i] < 0 ? (const T *)a.x : from + (int64_t)f.pixel[i] * ld,
+        copy_16(to, f.pixel[i] < 0 ? (const T *)a.x : from + (int64_t)f.pixel[i] * a.ld,
                 f.pixel[i] >= 0);
     }
     f.c += C::BK;

@@ -14,14 +14,13 @@ extern "C" {
 /* y[m][n] = act(sum over depth of A[m] w[n] + bias + row + residual). Depth is [tap][channel], its
  * channels padded to 8 and zero there, as in CUDA_FILTER. */
 typedef struct gemm_args {
-    const void *x, *x2, *w, *row, *residual;
+    const void *x, *w, *row, *residual;
     const float *bias;
     void *y;
     float *partial;    /* [split][rows][out padded to 4]; NULL: to y */
     int rows, out;     /* of A, of w */
     int depth, c;      /* taps * c; channels padded to 8 */
-    int c1, c2;        /* channels of x and x2 */
-    int ld1, ld2;      /* of x and x2 */
+    int ld;            /* of x */
     int height, width; /* of the picture that x holds */
     int pixels;        /* of an image of y */
     int side, stride, pad;
@@ -67,8 +66,8 @@ gemm_kernel gemm_outputs(int type, const gemm_args *a, dim3 *grid, int *shared);
 /* Sums partial products in the order of splits and finishes them: four columns a thread, 128
  * threads. stages: how many parts there are. */
 gemm_kernel gemm_sum(void);
-/* to[row][c padded to 8] = x's channels, then x2's, as halves of this k_dtype, then zeros. */
-void gemm_pack(k_ctx *k, void *to, int dtype, k_tensor x, k_tensor x2);
+/* to[row][c padded to 8] = x's channels as halves of this k_dtype, then zeros. */
+void gemm_pack(k_ctx *k, void *to, int dtype, k_tensor x);
 /* Write halves that look like a network's, for measuring. */
 void gemm_fill(k_ctx *k, void *to, size_t bytes);
 

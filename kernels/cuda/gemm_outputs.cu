@@ -33,7 +33,7 @@ template <class T> DEVICE void bring_pixels(const gemm_args &a, unsigned char *r
         bool in = (unsigned)y < (unsigned)a.height && (unsigned)x < (unsigned)a.width && c < a.c;
         const T *from = (const T *)a.x;
         copy_16(room + spot<DEPTH>(line, piece),
-                in ? from + (image + y * a.width + x) * a.ld1 + c : from, in);
+                in ? from + (image + y * a.width + x) * a.ld + c : from, in);
     }
 }
 

@@ -39,7 +39,7 @@ static __global__ void __launch_bounds__(THREADS) few(const __grid_constant__ ge
         for (int m = 0; m < ROWS; m++) {
             uint4 piece = make_uint4(0, 0, 0, 0);
             if (m < a.rows)
-                piece = *(const uint4 *)((const T *)a.x + (int64_t)m * a.ld1 + k);
+                piece = *(const uint4 *)((const T *)a.x + (int64_t)m * a.ld + k);
             widen<T>(x, piece);
 #pragma unroll
             for (int j = 0; j < COLUMNS; j++)
@@ -101,8 +101,8 @@ gemm_kernel gemm_sum(void)
 
 struct pack_args {
     uint4 *to;
-    const void *x, *x2;
-    int x_type, x2_type, type, c1, c2, ld1, ld2;
+    const void *x;
+    int x_type, type, c, ld;
     int pieces; /* of a row */
     int64_t all;
 };
@@ -113,10 +113,8 @@ template <class T> DEVICE uint4 packed(const pack_args &a, int64_t row, int c)
 #pragma unroll
     for (int i = 0; i < 8; i++, c++) {
         float value = 0.0f;
-        if (c < a.c1)
-            value = load_as(a.x, a.x_type, row * a.ld1 + c);
-        else if (c - a.c1 < a.c2)
-            value = load_as(a.x2, a.x2_type, row * a.ld2 + c - a.c1);
+        if (c < a.c)
+            value = load_as(a.x, a.x_type, row * a.ld + c);
         from_float(&v[i], value);
     }
     uint4 piece;
@@ -134,20 +132,16 @@ static __global__ void __launch_bounds__(THREADS) pack_rows(const __grid_constan
         a.to[i] = a.type == K_F16 ? packed<__half>(a, row, c) : packed<__nv_bfloat16>(a, row, c);
 }
 
-void gemm_pack(k_ctx *k, void *to, int dtype, k_tensor x, k_tensor x2)
+void gemm_pack(k_ctx *k, void *to, int dtype, k_tensor x)
 {
     pack_args a = zeroed<pack_args>();
     a.to = (uint4 *)to;
     a.x = x.data;
-    a.x2 = x2.data;
     a.x_type = x.dtype;
-    a.x2_type = x2.dtype;
     a.type = dtype;
-    a.c1 = x.c;
-    a.c2 = x2.dtype ? x2.c : 0;
-    a.ld1 = x.ld;
-    a.ld2 = x2.ld;
-    a.pieces = (a.c1 + a.c2 + 7) / 8;
+    a.c = x.c;
+    a.ld = x.ld;
+    a.pieces = (a.c + 7) / 8;
     a.all = k_rows(x) * a.pieces;
     launch(k, pack_rows, blocks_of(a.all, THREADS), THREADS, 0, a);
 }

@@ -230,7 +230,7 @@ static int takes(const cuda_device *d, const cuda_product *p, const cuda_form *f
 {
     k_tensor x = p->x, y = p->y;
     return (x.dtype == K_F16 || (x.dtype == K_BF16 && d->sm >= 80)) && y.dtype == x.dtype &&
-           (!p->residual.dtype || p->residual.dtype == x.dtype) && !p->x2.dtype && !p->up &&
+           (!p->residual.dtype || p->residual.dtype == x.dtype) && !p->up &&
            (p->act == K_IDENTITY || p->act == K_RELU) && (!p->row.dtype || x.n == 1) &&
            aligned(x) && aligned(y) && aligned(p->residual) &&
            f->depth == x.c * p->side * p->side && y.c == p->w->desc.out;

@@ -360,7 +360,7 @@ START_TEST(other_products_are_left_to_us)
             p.y.dtype = K_F32;
             break;
         case 2:
-            p.x2 = tensor(2, 1, 64, 32, 320, 320);
+            p.y.dtype = K_BF16;
             break;
         case 3:
             p.up = 1;

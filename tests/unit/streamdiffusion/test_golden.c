@@ -14,9 +14,11 @@
 /* Both sides compute in fp32 and differ in the order of summation alone, which depends on the
  * vector width and the convolution algorithm: 1e-6 is usual here, and the bar is the oracle's. */
 static const double network_bar = 1e-4;
-/* Halves round each op's result by 2^-12 on average, and the errors of some hundred ops add up as
- * random ones do. Of a picture, whose errors are as large everywhere, single values are far off. */
-static const double half_network_bar = 2e-2, half_frame_bar = 0.5 + 255 * 0.12, half_psnr_bar = 33;
+/* Halves round each op's result by 2^-12 on average, and these networks of random weights make much
+ * of it: PyTorch's own fp16 is off by 0.020, 0.018 and 0.008 on the three UNets of "sdxl" (its bf16
+ * by 0.2 to 0.6), and another order of the same sums moves such an error two- or threefold. Of a
+ * picture, whose errors are as large everywhere, single values are far off. */
+static const double half_network_bar = 6e-2, half_frame_bar = 0.5 + 255 * 0.12, half_psnr_bar = 33;
 /* A coefficient: diffusers accumulates products of betas in fp32, we in double. */
 static const double plan_bar = 2e-5;
 /* Noise is part of the contract and comes from integers; only log and cos may round otherwise. */
