@@ -178,13 +178,15 @@ static int load_taesd(const loader *l)
     return 0;
 }
 
+/* That there is no GPU is nothing to tell who did not ask for one. */
 static void tell_device(const loader *l)
 {
     char line[K_WHY + 64];
+    int usual = !strcmp(l->e->device, "cpu");
     snprintf(line, sizeof line, "device: %s%s%s", k_device_name(l->e->model.device),
              l->e->no_gpu[0] ? ". " : "", l->e->no_gpu);
     if (l->host)
-        l->host->log(l->host, SCOPE_INFO, line);
+        l->host->log(l->host, usual ? SCOPE_DEBUG : SCOPE_INFO, line);
 }
 
 static int open_device(const loader *l)
