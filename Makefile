@@ -26,13 +26,34 @@ else
 ISAS := base
 endif
 
+# ---- CUDA: where nvcc is, both backends are built. The runtime is linked statically, the driver is
+# looked for when a GPU is asked for: the same files load everywhere. CUDA=off builds without.
+CUDA_DIR ?= $(abspath $(BUILD))/cuda# what .ci/install-cuda fills
+ifneq ($(CUDA),off)
+NVCC := $(or $(shell command -v nvcc 2>/dev/null),$(wildcard $(CUDA_DIR)/bin/nvcc))
+endif
+CUDA_OBJ_DIR ?= $(BUILD)/obj# sanitized builds take the kernels of the plain one
+CUDA_ARCHS ?= 75 80 86 89 90a 100 120
+CUDA_PTX   ?= 120
+ifneq ($(NVCC),)
+CUDA_HOME := $(shell $(NVCC) --dryrun -E -x cu /dev/null 2>&1 | awk -F= '/ TOP=/{print $$2}')
+CUDA_SRC  := $(wildcard kernels/cuda/*.c)
+CUDA_OBJ  := $(patsubst %.cu,$(CUDA_OBJ_DIR)/%.cu.o,$(wildcard kernels/cuda/*.cu))
+CUDA_LIBS := -L$(CUDA_HOME)/lib64 -L$(CUDA_HOME)/lib -lcudart_static -lrt -lpthread -ldl
+CUDA_DEFS := -DK_CUDA -isystem $(CUDA_HOME)/include
+endif
+NVCC_FLAGS = -std=c++17 -O3 -lineinfo $(CUDA_DEFS) -MMD -MP \
+	-Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics
+CUDA_CODE = $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+	$(foreach a,$(CUDA_PTX),-gencode arch=compute_$(a),code=compute_$(a))
+
 pkg = $(shell pkg-config $(1) $(2) 2>/dev/null)
 src = $(wildcard $(1)/*.c)
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 SCHEMA_OBJ  := $(call obj,$(call src,schema))
 HOST_OBJ    := $(call obj,$(filter-out host/main.c,$(call src,host) $(call src,host/media)))
-KERNELS_OBJ := $(call obj,$(call src,kernels) $(call src,kernels/cpu)) \
+KERNELS_OBJ := $(call obj,$(call src,kernels) $(call src,kernels/cpu) $(CUDA_SRC)) $(CUDA_OBJ) \
                $(foreach i,$(ISAS),$(patsubst %.c,$(BUILD)/obj/%.$(i).o,$(call src,kernels/cpu/simd)))
 SD_OBJ      := $(call obj,$(call src,plugin/streamdiffusion))
 EXAMPLES    := $(patsubst examples/%,%,$(wildcard examples/*/*.c))
@@ -43,8 +64,8 @@ PRESETS     := $(subst /streamdiffusion/presets/,/presets/streamdiffusion/,$(PRE
 
 LIB = $(BUILD)/lib/lib$(1).a
 LINK_schema          = $(call LIB,schema) $(call pkg,--libs,$(PKGS_SCHEMA)) -lm
-LINK_kernels         = $(call LIB,kernels) -ldnnl -lm
-LINK_streamdiffusion = $(call LIB,streamdiffusion) $(call LIB,kernels) -ldnnl $(call pkg,--libs,$(PKGS_PLUGIN)) -lm
+LINK_kernels         = $(call LIB,kernels) -ldnnl $(CUDA_LIBS) -lm
+LINK_streamdiffusion = $(call LIB,streamdiffusion) $(call LIB,kernels) -ldnnl $(CUDA_LIBS) $(call pkg,--libs,$(PKGS_PLUGIN)) -lm
 LINK_host            = $(call LIB,host) $(call LIB,schema) $(call pkg,--libs,$(PKGS_HOST)) -ldl -lm
 
 .PHONY: help deps build test check bench bench-tiny oracle demo doc fmt fmt-check fuzz install clean
@@ -57,8 +78,13 @@ help: ## what there is
 # ---- dependencies: one list per distribution ------------------------------------------------
 deps: $(BUILD)/deps.ok ## install the packages that are missing
 
-$(BUILD)/deps.ok: $(DEPS_LIST) .ci/install-deps
+$(BUILD)/deps.ok: $(DEPS_LIST) .ci/install-deps .ci/install-cuda
 	@.ci/install-deps $(DEPS_LIST)
+ifeq ($(NVCC),)
+ifneq ($(CUDA),off)
+	@.ci/install-cuda $(CUDA_DIR) || echo "CUDA's compiler could not be had: this build will have the CPU backend alone" >&2
+endif
+endif
 	@mkdir -p $(@D) && touch $@
 
 # ---- build --------------------------------------------------------------------------------------
@@ -67,7 +93,7 @@ build: $(BUILD)/deps.ok ## the host, the plugins and the examples
 
 .PHONY: all
 all: $(BUILD)/scope $(PLUGIN_SO) $(EXAMPLE_SO) $(PRESETS)
-	@echo "CUDA: this version has the CPU backend alone"
+	@echo "$(if $(NVCC),CUDA: kernels for sm_$(subst $() , sm_,$(CUDA_ARCHS)),CUDA: nvcc was not found; this build has the CPU backend alone)"
 
 $(BUILD)/scope: $(BUILD)/obj/host/main.o $(call LIB,host) $(call LIB,schema)
 	@echo "  LINK  $@"
@@ -77,7 +103,7 @@ $(PLUGIN_SO): $(call LIB,streamdiffusion) $(call LIB,kernels)
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
 	@$(CC) $(SAN) -shared -fopenmp -Wl,--no-undefined -Wl,--whole-archive $(call LIB,streamdiffusion) \
-	  -Wl,--no-whole-archive -Wl,-Bsymbolic -o $@ $(LINK_streamdiffusion)
+	  -Wl,--no-whole-archive -Wl,-Bsymbolic -Wl,--exclude-libs,libcudart_static.a -o $@ $(LINK_streamdiffusion)
 
 $(BUILD)/plugins/presets/streamdiffusion/%.json: plugin/streamdiffusion/presets/%.json
 	@mkdir -p $(@D) && cp $< $@
@@ -102,6 +128,17 @@ $(BUILD)/lib/%.a:
 $(BUILD)/obj/schema/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_SCHEMA)) -I$(BUILD)/gen
 $(BUILD)/obj/host/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_HOST))
 $(BUILD)/obj/plugin/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_PLUGIN)) -I$(BUILD)/gen -I. -Iplugin
+
+$(BUILD)/obj/kernels/%.o: FLAGS = $(CUDA_DEFS)
+# What was measured of other kernels is not taken over.
+KERNELS_ID = -DKERNELS_ID='"$(shell cat kernels/cuda/*.cu* | cksum | cut -d" " -f1)"'
+$(BUILD)/obj/kernels/cuda/plan.o: FLAGS = $(CUDA_DEFS) $(KERNELS_ID)
+$(BUILD)/obj/kernels/cuda/plan.o: $(wildcard kernels/cuda/*.cu kernels/cuda/*.cuh)
+
+$(CUDA_OBJ_DIR)/kernels/cuda/%.cu.o: kernels/cuda/%.cu
+	@mkdir -p $(@D)
+	@echo "  NVCC  $<"
+	@$(NVCC) $(NVCC_FLAGS) $(CUDA_CODE) --compress-mode=size -c -o $@ $<
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -131,7 +168,8 @@ UNIT_schema          := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/u
 UNIT_host            := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/host/test_*.c))
 UNIT_streamdiffusion := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/streamdiffusion/test_*.c))
 UNIT_kernels         := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/kernels/test_*.c))
-UNITS := $(UNIT_schema) $(UNIT_host) $(UNIT_streamdiffusion) $(UNIT_kernels)
+UNIT_cuda            := $(if $(NVCC),$(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/cuda/test_*.c)))
+UNITS := $(UNIT_schema) $(UNIT_host) $(UNIT_streamdiffusion) $(UNIT_kernels) $(UNIT_cuda)
 
 define unit_rule
 $(UNIT_$(1)): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,$(1)) $(if $(filter host streamdiffusion,$(1)),$(call LIB,schema)) $(if $(filter streamdiffusion,$(1)),$(call LIB,kernels))
@@ -140,8 +178,23 @@ $(UNIT_$(1)): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,$(1)) $(if $(f
 	@$$(CC) $$(SAN) -fopenmp -rdynamic -o $$@ $$< $$(LINK_$(1)) $(if $(filter streamdiffusion,$(1)),$(call LIB,schema)) $$(CHECK_LIBS) -lpthread
 endef
 $(foreach l,schema host streamdiffusion kernels,$(eval $(call unit_rule,$(l))))
+TESTS_AT ?= $(abspath .)# where tests find their data
 $(BUILD)/obj/tests/%.o: FLAGS = $(call pkg,--cflags,$(PKGS_HOST) $(PKGS_PLUGIN) check) -I$(BUILD)/gen -I. -Iplugin \
-	-DBUILD_DIR='"$(abspath $(BUILD))"' -DSOURCE_DIR='"$(abspath .)"' -Wno-overlength-strings
+	-DBUILD_DIR='"$(abspath $(BUILD))"' -DSOURCE_DIR='"$(TESTS_AT)"' -Wno-overlength-strings
+
+# Files of the CUDA backend that need no GPU, with stand-ins for its runtime and fakes of NVIDIA's libraries.
+CUDA_PLAIN := $(call obj,$(addprefix kernels/cuda/,plan.c plan_table.c library.c cudnn.c cublaslt.c))
+FAKES := $(addprefix $(BUILD)/tests/cuda/fakes/,full/libcudnn.so.9 full/libcublasLt.so.13 lacking/libcudnn.so.9 \
+	lacking/libcublasLt.so.13 lacking-cudnn/libcudnn.so.9 lacking-cudnn/libcublasLt.so.13)
+$(UNIT_cuda): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(BUILD)/obj/tests/cuda/standin.o $(CUDA_PLAIN) $(FAKES)
+	@echo "  LINK  $@"
+	@$(CC) $(SAN) -o $@ $(filter %.o,$^) $(CHECK_LIBS) -ldl -lpthread
+$(BUILD)/obj/tests/cuda/%.o: FLAGS += $(CUDA_DEFS) $(KERNELS_ID)
+FAKE = mkdir -p $(@D) && $(CC) -std=c11 -D_GNU_SOURCE -O1 -g $(WARN) -fPIC -fvisibility=hidden -shared -o $@ $<
+$(filter %/libcudnn.so.9,$(FAKES)): tests/cuda/fake_cudnn.c tests/cuda/fake.h
+	@$(FAKE) $(if $(findstring lacking,$@),-DLACKING)
+$(filter %/libcublasLt.so.13,$(FAKES)): tests/cuda/fake_cublaslt.c tests/cuda/fake.h
+	@$(FAKE) $(if $(findstring lacking/,$@),-DLACKING)
 
 # A fuzz target and the program that replays its corpus: tests/fuzz/fuzz_x.c, tests/fuzz/corpus/x/.
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -161,6 +214,8 @@ $(TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,streamdiffusion) $
 	@$(CC) $(SAN) -fopenmp -o $@ $< $(LINK_streamdiffusion) $(LINK_EXTRA)
 $(BUILD)/tests/tools/hub_server: LINK_EXTRA = $(call pkg,--libs,glib-2.0)
 
+include tests/cudasim/rules.mk tests/gpu/rules.mk
+
 E2E := $(sort $(filter-out tests/e2e/lib.sh,$(wildcard tests/e2e/*.sh)))
 JOBS ?= $(shell nproc)
 
@@ -168,6 +223,7 @@ test: $(BUILD)/deps.ok ## set up, build, and run every test
 	@$(MAKE) --no-print-directory -j$(JOBS) all $(UNITS) $(REPLAYS) $(TOOLS)
 	@BUILD=$(abspath $(BUILD)) tests/run.sh $(JOBS) $(abspath $(UNITS)) \
 	  $(addsuffix .sh,$(abspath $(REPLAYS))) $(abspath $(E2E))
+	@$(if $(NVCC),$(MAKE) --no-print-directory test-cudasim $(if $(SAN),,check-sass))
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 # intercept_tls_get_addr: GCC 12's LeakSanitizer guesses where thread-local data of loaded libraries
@@ -177,7 +233,7 @@ check: $(BUILD)/deps.ok ## the same tests under ASan and UBSan
 	@ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:abort_on_error=0:intercept_tls_get_addr=0 \
 	 LSAN_OPTIONS=suppressions=$(abspath tests/lsan.supp):print_suppressions=0 \
 	 UBSAN_OPTIONS=print_stacktrace=1 TEST_TIMEOUT=900 \
-	 $(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN="$(SANITIZE)" OPT="-O1 -g" test
+	 $(MAKE) --no-print-directory BUILD=$(BUILD)/san CUDA_OBJ_DIR=$(CUDA_OBJ_DIR) CUDA_DIR=$(CUDA_DIR) SIM_CU_DIR=$(SIM_CU_DIR) SAN="$(SANITIZE)" OPT="-O1 -g" test
 
 fuzz: $(BUILD)/deps.ok ## fuzz each target for FUZZ_SECONDS (60) with clang's libFuzzer
 	@tests/fuzz/fuzz.sh $(BUILD)/fuzz $(FUZZ)
@@ -202,7 +258,7 @@ doc: build ## manual pages of the plugins, from their schemas: build/doc/
 	@for so in $(BUILD)/plugins/*.so; do \
 	  $(BUILD)/scope doc $$so >$(BUILD)/doc/$$(basename $$so .so).md && echo $(BUILD)/doc/$$(basename $$so .so).md; done
 
-FORMATTED = $(shell git ls-files '*.c' '*.h')
+FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp')
 fmt: ## format the sources
 	@clang-format -i $(FORMATTED)
 fmt-check: ## fail when a source is not formatted

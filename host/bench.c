@@ -20,7 +20,7 @@ enum { STAGES_MAX = 16, FPS = 30 };
 typedef struct bench {
     run_plugins plugins;
     int w, h, frames, warmup;
-    bool json;
+    bool json, plan;
     frame_pool *pool; /* owned */
     chain *chain;     /* owned */
     uint8_t *picture; /* owned; twice as wide as a frame, which slides over it */
@@ -156,6 +156,32 @@ static json_t *result(bench *b)
         quantile(b->host_ms, b->frames, 0.5), "peak_mib", peak_mib(), "stages", stages);
 }
 
+static void add_line(void *ctx, const char *text)
+{
+    json_array_append_new(ctx, json_string(text));
+}
+
+/* What the plugins measured and chose, line by line. */
+static json_t *plan_lines(const bench *b)
+{
+    json_t *lines = json_array();
+    for (int i = 0; i < b->plugins.count; i++)
+        instance_plan(chain_at(b->chain, i), add_line, lines);
+    return lines;
+}
+
+static void print_plan(const json_t *lines)
+{
+    size_t i;
+    json_t *line;
+    if (!json_array_size(lines))
+        puts("  plan         none: there was nothing to choose");
+    json_array_foreach(lines, i, line)
+    {
+        printf("  %-12s %s\n", i ? "" : "plan", json_string_value(line));
+    }
+}
+
 static void print(const json_t *r, bool as_json)
 {
     if (as_json) {
@@ -178,6 +204,8 @@ static void print(const json_t *r, bool as_json)
     }
     printf("  host         %9.3f ms of it, median\n", NUMBER("host_ms"));
     printf("  peak memory  %9.1f MiB\n", NUMBER("peak_mib"));
+    if (json_object_get(r, "plan"))
+        print_plan(json_object_get(r, "plan"));
 #undef NUMBER
 }
 
@@ -209,6 +237,8 @@ static int measure(bench *b)
     if (end != RUN_DONE || b->n < b->frames + b->warmup)
         return run_complain(EXIT_FAILED, &err);
     json_t *r = result(b);
+    if (b->plan)
+        json_object_set_new(r, "plan", plan_lines(b));
     print(r, b->json);
     json_decref(r);
     return EXIT_GOOD;
@@ -258,7 +288,7 @@ int command_bench(int argc, char **argv)
 {
     bench b = {.frames = 50, .warmup = 5};
     char **ids = NULL, *dir = NULL, *size = NULL;
-    gboolean json = FALSE, help = FALSE;
+    gboolean json = FALSE, plan = FALSE, help = FALSE;
     const GOptionEntry entries[] = {
         {"plugin", 'p', 0, G_OPTION_ARG_STRING_ARRAY, &ids, "A plugin; repeat for a chain", "ID"},
         {"size", 0, 0, G_OPTION_ARG_STRING, &size, "Size of the frames (512x512)", "WxH"},
@@ -266,6 +296,8 @@ int command_bench(int argc, char **argv)
         {"warmup", 0, 0, G_OPTION_ARG_INT, &b.warmup, "Frames before (5)", "N"},
         {"plugin-dir", 0, 0, G_OPTION_ARG_FILENAME, &dir, "Look for plugins here first", "DIR"},
         {"json", 0, 0, G_OPTION_ARG_NONE, &json, "One JSON object", NULL},
+        {"plan", 0, 0, G_OPTION_ARG_NONE, &plan,
+         "And what was measured and chosen for this machine", NULL},
         {"help", 'h', 0, G_OPTION_ARG_NONE, &help, "This", NULL},
         {0}};
     const char *known[G_N_ELEMENTS(entries)];
@@ -295,6 +327,7 @@ int command_bench(int argc, char **argv)
         run_complain(0, &err);
     } else {
         b.json = json;
+        b.plan = plan;
         interrupt_install();
         code = measure(&b);
     }

@@ -36,6 +36,7 @@ struct instance {
     const scope_stages *stages; /* borrowed from the library, as the next three; NULL: not told */
     const scope_latency *latency;
     const scope_repeats *repeats;
+    const scope_plan *plan;
     const scope_input_names *inputs;
     struct {
         const char *name; /* borrowed */
@@ -241,6 +242,7 @@ static int start(instance *in, scope_error *err)
         in->stages = in->plugin->extension(SCOPE_STAGES);
         in->latency = in->plugin->extension(SCOPE_LATENCY);
         in->repeats = in->plugin->extension(SCOPE_REPEATS);
+        in->plan = in->plugin->extension(SCOPE_PLAN);
         in->inputs = in->plugin->extension(SCOPE_INPUTS);
     }
     return check_want(in, err);
@@ -521,6 +523,12 @@ int instance_latency(const instance *in)
 int64_t instance_repeated(const instance *in)
 {
     return in->repeats ? in->repeats->count(in->self) : 0;
+}
+
+void instance_plan(const instance *in, void (*line)(void *ctx, const char *text), void *ctx)
+{
+    if (in->plan)
+        in->plan->tell(in->self, line, ctx);
 }
 
 double instance_last_ms(const instance *in)

@@ -66,6 +66,9 @@ int instance_latency(const instance *in);
 /* Frames so far that repeat an earlier one, where the plugin tells them (SCOPE_REPEATS), else 0.
  * [frame] */
 int64_t instance_repeated(const instance *in);
+/* line() for each line of what the plugin measured and chose, where it tells (SCOPE_PLAN). [frame]
+ */
+void instance_plan(const instance *in, void (*line)(void *ctx, const char *text), void *ctx);
 /* Wall time of the last process() call in ms. [frame] */
 double instance_last_ms(const instance *in);
 

@@ -9,28 +9,46 @@
 
 #include "kernels.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct k_backend {
     const char *name;
     const k_ops *ops;
 
-    k_device *(*device_open)(const k_device_options *options, char why[K_WHY]);
+    k_device *(*device_open)(int index, const k_device_options *options, char why[K_WHY]);
     void (*device_close)(k_device *device);
     size_t (*device_bytes)(const k_device *device);
+    const char *(*device_name)(const k_device *device);
+    /* NULL where there is nothing to choose */
+    void (*device_plan)(const k_device *device, void (*line)(void *ctx, const char *text),
+                        void *ctx);
 
     /* The backend's half of a context: k->impl. */
-    int (*open)(k_ctx *k);
+    int (*open)(k_ctx *k); /* also sets k->real and k->wide */
     void (*close)(k_ctx *k);
     void (*plan_begin)(k_ctx *k);
     void (*plan_end)(k_ctx *k); /* may k_fail */
 
-    /* 64-byte aligned, zeroed; NULL when there is none. */
-    void *(*alloc)(k_device *device, size_t bytes);
+    void (*stamp)(k_ctx *k, int i);
+    double (*stamp_ms)(const k_ctx *k, int i);
+
+    /* 64-byte aligned; NULL when there is none. */
+    void *(*alloc)(k_device *device, size_t bytes, int zeroed);
+    /* Ops that were called so far are done: their tensors may be freed. */
+    void (*settle)(k_ctx *k);
     void (*free)(k_device *device, void *data, size_t bytes);
+    /* Bytes that are free there; NULL where that says nothing. */
+    size_t (*room)(const k_device *device);
     /* rows of `bytes` bytes, `to_pitch` and `from_pitch` bytes apart */
     void (*put)(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
                 size_t bytes, int64_t rows);
     void (*get)(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
                 size_t bytes, int64_t rows);
+    /* the same, at the latest with the next get or image_out */
+    void (*get_with)(k_ctx *k, void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                     size_t bytes, int64_t rows);
 
     k_weight *(*weight_new)(k_device *device, const k_weight_desc *desc, char why[K_WHY]);
     void (*weight_free)(k_device *device, k_weight *weight);
@@ -45,6 +63,9 @@ struct k_device {
 };
 
 extern const k_backend cpu_backend;
+#ifdef K_CUDA /* this build has it */
+extern const k_backend cuda_backend;
+#endif
 
 size_t k_size(int dtype); /* bytes of one element; 0: unknown */
 
@@ -63,4 +84,7 @@ static inline int k_same_shape(k_tensor a, k_tensor b)
     return a.n == b.n && a.h == b.h && a.w == b.w && a.c == b.c;
 }
 
+#ifdef __cplusplus
+}
+#endif
 #endif

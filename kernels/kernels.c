@@ -12,7 +12,12 @@
 
 enum { ALIGN = 64 };
 
-static const k_backend *const backends[] = {&cpu_backend};
+static const k_backend *const backends[] = {
+    &cpu_backend,
+#ifdef K_CUDA
+    &cuda_backend,
+#endif
+};
 
 size_t k_size(int dtype)
 {
@@ -67,14 +72,57 @@ int k_check(k_ctx *k, int holds, const char *op, const char *cause, k_tensor y, 
 
 /* ---- devices ------------------------------------------------------------------------------ */
 
+/* The number after "cuda:"; -1: there is none that can be. */
+static int index_of(const char *name, size_t length)
+{
+    if (!name[length])
+        return 0;
+    const char *digits = name + length + 1;
+    size_t count = strspn(digits, "0123456789");
+    return count >= 1 && count <= 3 && !digits[count] ? atoi(digits) : -1;
+}
+
 k_device *k_device_open(const char *name, const k_device_options *options, char why[K_WHY])
 {
     static const k_device_options usual = {0};
-    for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
-        if (!strcmp(backends[i]->name, name))
-            return backends[i]->device_open(options ? options : &usual, why);
-    snprintf(why, K_WHY, "There is no device \"%s\" in this build; use \"cpu\".", name);
+    for (size_t i = 0; i < sizeof backends / sizeof *backends; i++) {
+        const char *own = backends[i]->name;
+        size_t n = strlen(own);
+        int index = !strncmp(own, name, n) && (!name[n] || name[n] == ':') ? index_of(name, n) : -1;
+        if (index >= 0)
+            return backends[i]->device_open(index, options ? options : &usual, why);
+    }
+    if (!strncmp(name, "cuda", 4) && sizeof backends == sizeof *backends)
+        snprintf(
+            why, K_WHY,
+            "This build has no CUDA backend; build it where nvcc is installed, or use \"cpu\".");
+    else
+        snprintf(why, K_WHY, "There is no device \"%s\"; use \"cpu\", \"cuda\" or \"cuda:N\".",
+                 name);
     return NULL;
+}
+
+const char *k_device_best(char why[K_WHY])
+{
+#ifdef K_CUDA
+    k_device *d = k_device_open("cuda", NULL, why);
+    k_device_close(d);
+    return d ? "cuda" : "cpu";
+#else
+    snprintf(why, K_WHY, "This build has no CUDA backend.");
+    return "cpu";
+#endif
+}
+
+const char *k_device_name(const k_device *device)
+{
+    return device->backend->device_name(device);
+}
+
+void k_device_plan(const k_device *device, void (*line)(void *ctx, const char *text), void *ctx)
+{
+    if (device->backend->device_plan)
+        device->backend->device_plan(device, line, ctx);
 }
 
 void k_device_close(k_device *device)
@@ -126,6 +174,17 @@ void k_plan_begin(k_ctx *k)
     b->plan_begin(k);
 }
 
+static void no_memory(k_ctx *k, const char *what, size_t bytes)
+{
+    const k_backend *b = k->device->backend;
+    if (b->room)
+        k_fail(k, "%s of %zu KiB: %zu KiB of the GPU's memory are free; use a smaller picture.",
+               what, (bytes + 1023) >> 10, b->room(k->device) >> 10);
+    else
+        k_fail(k, "%s of %zu KiB: there is no memory; use a smaller picture.", what,
+               (bytes + 1023) >> 10);
+}
+
 int k_plan_end(k_ctx *k)
 {
     const k_backend *b = k->device->backend;
@@ -137,12 +196,11 @@ int k_plan_end(k_ctx *k)
     if (k->arena.base)
         b->free(k->device, k->arena.base, k->arena.size);
     k->arena.size = 0;
-    k->arena.base = b->alloc(k->device, k->arena.peak);
+    k->arena.base = b->alloc(k->device, k->arena.peak, 0);
     if (k->arena.base)
         k->arena.size = k->arena.peak;
     else
-        k_fail(k, "plan: there is no memory for an arena of %zu MiB; use a smaller picture.",
-               k->arena.peak >> 20);
+        no_memory(k, "plan: an arena", k->arena.peak);
     return k->status;
 }
 
@@ -212,9 +270,9 @@ k_tensor k_keep(k_ctx *k, int dtype, int n, int h, int w, int c)
     k_tensor t = shaped(k, "keep", dtype, n, h, w, c, &bytes);
     if (k->status)
         return t;
-    t.data = k->device->backend->alloc(k->device, bytes);
+    t.data = k->device->backend->alloc(k->device, bytes, 1);
     if (!t.data) {
-        k_fail(k, "keep: there is no memory for %zu bytes.", bytes);
+        no_memory(k, "keep: a tensor", bytes);
         return (k_tensor){0};
     }
     return t;
@@ -222,8 +280,10 @@ k_tensor k_keep(k_ctx *k, int dtype, int n, int h, int w, int c)
 
 void k_drop(k_ctx *k, k_tensor *t)
 {
-    if (t->data)
+    if (t->data) {
+        k->device->backend->settle(k);
         k->device->backend->free(k->device, t->data, kept_bytes(*t));
+    }
     *t = (k_tensor){0};
 }
 
@@ -241,6 +301,25 @@ void k_get(k_ctx *k, k_tensor src, void *dst)
         return;
     size_t size = k_size(src.dtype), row = size * (size_t)src.c;
     k->device->backend->get(k, dst, row, src.data, size * (size_t)src.ld, row, k_rows(src));
+}
+
+void k_get_with(k_ctx *k, k_tensor src, void *dst)
+{
+    if (k->status || k->planning)
+        return;
+    size_t size = k_size(src.dtype), row = size * (size_t)src.c;
+    k->device->backend->get_with(k, dst, row, src.data, size * (size_t)src.ld, row, k_rows(src));
+}
+
+void k_stamp(k_ctx *k, int i)
+{
+    if (!k->status && !k->planning)
+        k->device->backend->stamp(k, i);
+}
+
+double k_stamp_ms(const k_ctx *k, int i)
+{
+    return k->device->backend->stamp_ms(k, i);
 }
 
 /* ---- weights -------------------------------------------------------------------------------- */

@@ -7,14 +7,20 @@
  * Layout   Tensors are [n, h, w, c], row-major, NHWC. A "row" is one (n, y, x); rows lie `ld`
  *          elements apart (ld == c when dense), so a slice of channels is a view. A sequence
  *          of t tokens is [n, 1, t, c], and an image is the sequence of its h*w pixels.
- * Types    Activations are K_F32 on the CPU. Token ids are K_I32. Weights may be stored in any
- *          float type; arithmetic, statistics and softmax are fp32.
+ * Types    Activations inside a network are of type k->real: K_F32 on the CPU, K_F16 on a GPU.
+ *          Latents, noise, coefficients and pictures are K_F32 everywhere, token ids K_I32. Ops
+ * take either float type for x, y and residual. Weights may be stored in any float type; sums,
+ *          statistics and softmax are fp32.
  * Errors   Sticky: after the first failure every op on that context returns at once, so a
  *          network reads as straight-line mathematics. Ask k->status once per frame.
  * Memory   Ops never allocate. A network first runs once between k_plan_begin and k_plan_end:
  *          the same calls, in which ops touch no data but build what they need for the shapes
  *          they see (primitives, prepared weights, scratch), and the arena learns its size.
  *          After that, running the same shapes allocates nothing.
+ * Time     On a GPU an op is only written down; k_get, image_out and whatever else hands data to
+ *          the caller run what was written down and wait for it. A list of ops that comes a second
+ *          time, number for number, becomes one CUDA graph, so what changes from frame to frame
+ *          belongs in tensors, not in the arguments of ops.
  * Threads  k_device and k_weight functions: [load]. Everything that takes a k_ctx: one thread at
  *          a time per context; two contexts of one device may run in parallel.
  */
@@ -68,6 +74,8 @@ typedef struct k_ctx {
     k_device *device;  /* borrowed until k_close */
     int status;        /* 0, or -1 after the first failure */
     int planning;      /* nonzero between k_plan_begin and k_plan_end */
+    int real;          /* k_dtype of activations inside networks */
+    int wide;          /* the same for networks that leave fp16's range (SDXL's autoencoder) */
     char where[K_WHY]; /* op, shapes and cause of that failure */
     k_arena arena;     /* activations of one frame */
     void *impl;        /* owned by the backend */
@@ -80,8 +88,16 @@ typedef struct k_device_options {
     int threads; /* 0: OpenMP decides (OMP_NUM_THREADS, or all processors) */
 } k_device_options;
 
-/* Open a processor by name: "cpu". NULL on failure, with one sentence in why. */
+/* Open a processor by name: "cpu", "cuda" (the first GPU) or "cuda:N". NULL on failure, with one
+ * sentence in why. */
 k_device *k_device_open(const char *name, const k_device_options *options, char why[K_WHY]);
+/* The name of the fastest processor there is, static; where it is not a GPU, why says why. */
+const char *k_device_best(char why[K_WHY]);
+/* "cpu", or "cuda:0 (NVIDIA H200)"; lives as long as the device. */
+const char *k_device_name(const k_device *device);
+/* Call line() with a line of text for each shape that had several ways to be computed: which one
+ * was measured to be the fastest. No context of the device may plan meanwhile. */
+void k_device_plan(const k_device *device, void (*line)(void *ctx, const char *text), void *ctx);
 /* All weights and contexts of the device must be gone. */
 void k_device_close(k_device *device);
 /* Bytes of prepared weights and primitives that the device holds now. */
@@ -112,6 +128,15 @@ void k_drop(k_ctx *k, k_tensor *t);
 /* Host memory to tensor and back, dense on the host side, of the tensor's dtype. */
 void k_put(k_ctx *k, k_tensor dst, const void *src);
 void k_get(k_ctx *k, k_tensor src, void *dst);
+/* The same for little, without a wait of its own: dst is filled when the next image_out or k_get of
+ * this context returns. Nothing may write to src until then. */
+void k_get_with(k_ctx *k, k_tensor src, void *dst);
+
+/* Note the time at which the device reaches this place among the ops, under number i, and ask for
+ * it, in ms of a clock of the device's own, after k_get or image_out. */
+enum { K_STAMPS = 8 };
+void k_stamp(k_ctx *k, int i);
+double k_stamp_ms(const k_ctx *k, int i);
 
 /* Record the first failure. Backends and networks both call it. */
 __attribute__((format(printf, 2, 3))) void k_fail(k_ctx *k, const char *fmt, ...);
@@ -137,7 +162,8 @@ typedef struct k_weight_desc {
     int32_t rare;
 } k_weight_desc;
 
-/* Register a weight. Nothing is copied yet: planning prepares the form that each op needs. */
+/* Register a weight. Nothing is copied yet: planning prepares the form that each op needs. Where a
+ * form has a narrower range than the file's type, finite numbers are held within it. */
 k_weight *k_weight_new(k_device *device, const k_weight_desc *desc, char why[K_WHY]);
 void k_weight_free(k_device *device, k_weight *weight);
 
@@ -158,10 +184,11 @@ typedef struct k_delta {
  * form is then bit by bit what it was. They are computed in fp32 from the data that k_weight_new
  * was given, rounded once to its type (and held within its range), and written into every form that
  * the weight has; forms that are planned later follow. For weights of conv and linear alone. Arrays
- * are borrowed for the call: the device keeps the factors as floats and, of a weight that stays in
- * its file's type, a changed copy of each changed part. On failure all stays as it was, with one
- * sentence in why. No context of the device may run or plan meanwhile; works on all threads of the
- * device. Source: Hu et al. 2021; Liu et al. 2024 (DoRA). [load] or [frame], between frames */
+ * are borrowed for the call: the factors are kept (in host memory) and, on the CPU, of a weight
+ * that stays in its file's type, a changed copy of each changed part. On failure all stays as it
+ * was, with one sentence in why. No context of the device may run or plan meanwhile; works on all
+ * threads of the device. Source: Hu et al. 2021; Liu et al. 2024 (DoRA). [load] or [frame], between
+ * frames */
 int k_weight_delta(k_device *device, k_weight *weight, const k_delta *list, int count,
                    char why[K_WHY]);
 
@@ -242,8 +269,6 @@ struct k_ops {
      * x1, x2 optional. Noising, x0 from epsilon or v, guidance and renoising are all of this
      * form; y may be any of the inputs. */
     void (*mix)(k_ctx *k, k_tensor y, k_tensor coef, k_tensor x0, k_tensor x1, k_tensor x2);
-    /* y[.., 0:ca] = a, y[.., ca:] = b */
-    void (*concat)(k_ctx *k, k_tensor y, k_tensor a, k_tensor b);
     /* y = x at y's height and width, nearest: source = floor(dst * in / out) */
     void (*resize_nearest)(k_ctx *k, k_tensor y, k_tensor x);
 
@@ -277,6 +302,11 @@ struct k_ops {
     /* y = x + s (p - x), p = past within -limit..limit, and y = x where past is NaN;
      * coef K_F32 [1, 1, 1, 2] is s, limit; y may be x */
     void (*ease)(k_ctx *k, k_tensor y, k_tensor x, k_tensor past, k_tensor coef);
+    /* y = 1 where all elements of an image are finite, else 0;  y K_F32 [n, 1, 1, 1] */
+    void (*finite)(k_ctx *k, k_tensor y, k_tensor x);
+    /* affine where all numbers of `when` are other than 0; else y stays as it is, and x may hold
+     * anything;  when K_F32 [1, 1, 1, any] */
+    void (*affine_if)(k_ctx *k, k_tensor y, k_tensor x, k_tensor when, const k_affine *o);
 
     /* ---- noise ---- */
     /* y = N(0, 1), a pure function of (seed, stream, element index): Philox 4x32-10 (Salmon et
@@ -291,8 +321,8 @@ struct k_ops {
     /* y [t, h, w, 1] = the mask that src is, 0..1, resized alike: its alpha channel, or where it
      * has none its BT.601 luma */
     void (*mask_in)(k_ctx *k, k_tensor y, const k_image *src);
-    /* dst = clamp(scale * x + bias, 0, 1), U8 rounded to nearest; same height and width;
-     * a grey dst takes the BT.601 luma, an alpha channel becomes opaque */
+    /* dst = clamp(scale * x + bias, 0, 1), complete on return; U8 rounded to nearest; same height
+     * and width; a grey dst takes the BT.601 luma, an alpha channel becomes opaque */
     void (*image_out)(k_ctx *k, const k_image *dst, k_tensor x, float scale, float bias);
 };
 
@@ -309,13 +339,29 @@ static inline int64_t k_rows(k_tensor t)
     return (int64_t)t.n * t.h * t.w;
 }
 
+/* Bytes from the beginning of x to element i of its row r. */
+static inline size_t k_offset(k_tensor x, int64_t r, int i)
+{
+    size_t size = x.dtype == K_U8 ? 1 : x.dtype == K_F16 || x.dtype == K_BF16 ? 2 : 4;
+    return size * ((size_t)r * (size_t)x.ld + (size_t)i);
+}
+
 /* Channels [first, first + c) of x. */
 static inline k_tensor k_slice(k_tensor x, int first, int c)
 {
-    size_t size = x.dtype == K_U8 ? 1 : x.dtype == K_F16 || x.dtype == K_BF16 ? 2 : 4;
     if (x.data)
-        x.data = (char *)x.data + size * (size_t)first;
+        x.data = (char *)x.data + k_offset(x, 0, first);
     x.c = c;
+    return x;
+}
+
+/* Rows [first, first + n) of x as one image, n wide. */
+static inline k_tensor k_row(k_tensor x, int64_t first, int n)
+{
+    if (x.data)
+        x.data = (char *)x.data + k_offset(x, first, 0);
+    x.n = x.h = 1;
+    x.w = n;
     return x;
 }
 

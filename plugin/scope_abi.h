@@ -199,6 +199,16 @@ typedef struct scope_repeats {
     int64_t (*count)(void *self); /* since init() [frame] */
 } scope_repeats;
 
+/* Plugin extension SCOPE_PLAN: what the plugin measured on this machine and chose by it, for
+ * people. */
+#define SCOPE_PLAN "scope.plan/1"
+
+typedef struct scope_plan {
+    /* Call line() for each line of text, UTF-8 with no newline, which it copies; not at all where
+     * there was nothing to choose. After the last process() call. [frame] */
+    void (*tell)(void *self, void (*line)(void *ctx, const char *text), void *ctx);
+} scope_plan;
+
 /* SCOPE_INPUTS: inputs beside the one that process() is given, by name. The plugin extension says
  * which names the plugin knows; the host extension gives what the host has. */
 #define SCOPE_INPUTS "scope.inputs/1"

@@ -1,13 +1,15 @@
 #!/bin/bash
 # run.sh JOBS TEST...: run every test (a program, or a .sh script) and say how it went.
 # A test passes with 0, skips with 77 (its last line says why) and fails with anything else.
-# Needs BUILD (absolute). Scripts get SCOPE, PLUGINS, SRC and their own TMP.
+# Needs BUILD (absolute); LOGS is build/test-logs, where not set. Scripts get SCOPE, PLUGINS, SRC and their own TMP.
 jobs=$1
 shift
 SRC=$(cd "$(dirname "$0")/.." && pwd)
-export SRC BUILD SCOPE=$BUILD/scope PLUGINS=$BUILD/plugins LOGS=$BUILD/test-logs
+export SRC BUILD SCOPE=$BUILD/scope PLUGINS=$BUILD/plugins LOGS=${LOGS:-$BUILD/test-logs}
 # Nothing of the person's own machine leaks into a test.
 unset SCOPE_PATH
+# Nor does its GPU, whose sums are rounded in another way: `make gpu-test` is for it.
+export CUDA_VISIBLE_DEVICES=
 # Tests run side by side: a thread that waits must not spin on another's processor.
 export OMP_WAIT_POLICY=passive
 export HOME=$LOGS/home LC_ALL=C.UTF-8 GST_DEBUG_NO_COLOR=1 G_DEBUG=fatal-criticals

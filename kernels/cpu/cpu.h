@@ -34,6 +34,7 @@ typedef struct cpu_ctx {
     uint64_t bit;  /* this context in masks of users */
     char *scratch; /* owned; of the op that runs */
     size_t size, need;
+    double stamp_ms[K_STAMPS];
 } cpu_ctx;
 
 static inline cpu_device *cpu_of(const k_ctx *k)
@@ -47,9 +48,10 @@ static inline int cpu_threads(const k_ctx *k, int64_t elements)
     return elements < 1 << 15 ? 1 : cpu_of(k)->threads;
 }
 
-k_device *cpu_device_open(const k_device_options *options, char why[K_WHY]);
+k_device *cpu_device_open(int index, const k_device_options *options, char why[K_WHY]);
 void cpu_device_close(k_device *device);
 size_t cpu_device_bytes(const k_device *device);
+const char *cpu_device_name(const k_device *device);
 int cpu_open(k_ctx *k);
 void cpu_close(k_ctx *k);
 void cpu_plan_begin(k_ctx *k);
@@ -208,7 +210,6 @@ void cpu_activate(k_ctx *k, k_tensor y, k_tensor x, int act);
 void cpu_add(k_ctx *k, k_tensor y, k_tensor x, k_tensor z);
 void cpu_soft_clamp(k_ctx *k, k_tensor y, k_tensor x, float limit);
 void cpu_mix(k_ctx *k, k_tensor y, k_tensor coef, k_tensor x0, k_tensor x1, k_tensor x2);
-void cpu_concat(k_ctx *k, k_tensor y, k_tensor a, k_tensor b);
 void cpu_resize_nearest(k_ctx *k, k_tensor y, k_tensor x);
 void cpu_embed(k_ctx *k, k_tensor y, k_tensor ids, const k_weight *tokens,
                const k_weight *positions);
@@ -219,6 +220,8 @@ void cpu_warp(k_ctx *k, k_tensor y, k_tensor x, k_tensor coef, int mirror);
 void cpu_blur(k_ctx *k, k_tensor y, k_tensor x, float sigma, int down);
 void cpu_cosine(k_ctx *k, k_tensor y, k_tensor a, k_tensor b, float middle);
 void cpu_ease(k_ctx *k, k_tensor y, k_tensor x, k_tensor past, k_tensor coef);
+void cpu_finite(k_ctx *k, k_tensor y, k_tensor x);
+void cpu_affine_if(k_ctx *k, k_tensor y, k_tensor x, k_tensor when, const k_affine *o);
 void cpu_noise(k_ctx *k, k_tensor y, uint64_t seed, uint32_t stream);
 void cpu_image_in(k_ctx *k, k_tensor y, const k_image *src, float scale, float bias);
 void cpu_mask_in(k_ctx *k, k_tensor y, const k_image *src);

@@ -88,8 +88,12 @@ static int choose_library(const simd *table)
     return table == &simd_base && !(isa && *isa) ? MIXED : OWN;
 }
 
-k_device *cpu_device_open(const k_device_options *options, char why[K_WHY])
+k_device *cpu_device_open(int index, const k_device_options *options, char why[K_WHY])
 {
+    if (index) {
+        snprintf(why, K_WHY, "There is no device \"cpu:%d\"; use \"cpu\".", index);
+        return NULL;
+    }
     const simd *table = choose();
     if (!table) {
         snprintf(why, K_WHY, "This processor does not run SCOPE_ISA=%s; unset it.",
@@ -143,6 +147,11 @@ size_t cpu_device_bytes(const k_device *device)
     return ((const cpu_device *)device)->bytes;
 }
 
+const char *cpu_device_name(const k_device *device)
+{
+    return device->backend->name;
+}
+
 /* ---- contexts
  * ------------------------------------------------------------------------------------ */
 
@@ -161,6 +170,7 @@ int cpu_open(k_ctx *k)
         return -1;
     }
     k->impl = c;
+    k->real = k->wide = K_F32;
     return 0;
 }
 

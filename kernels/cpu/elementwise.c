@@ -67,22 +67,6 @@ void cpu_mix(k_ctx *k, k_tensor y, k_tensor coef, k_tensor x0, k_tensor x1, k_te
                      x1.dtype ? cpu_row(x1, r) : NULL, x2.dtype ? cpu_row(x2, r) : NULL, y.c);
 }
 
-void cpu_concat(k_ctx *k, k_tensor y, k_tensor a, k_tensor b)
-{
-    int64_t rows = k_rows(y);
-    if (!k_check(k, y.dtype == K_F32 && a.dtype == K_F32 && b.dtype == K_F32, "concat",
-                 "tensors must be f32", y, a, b) ||
-        !k_check(k, y.c == a.c + b.c && k_rows(a) == rows && k_rows(b) == rows, "concat",
-                 "y's channels are not those of x and z together, or rows differ", y, a, b) ||
-        k->planning)
-        return;
-#pragma omp parallel for schedule(static) num_threads(cpu_threads(k, rows *y.c))
-    for (int64_t r = 0; r < rows; r++) {
-        memcpy(cpu_row(y, r), cpu_row(a, r), 4 * (size_t)a.c);
-        memcpy(cpu_row(y, r) + a.c, cpu_row(b, r), 4 * (size_t)b.c);
-    }
-}
-
 void cpu_resize_nearest(k_ctx *k, k_tensor y, k_tensor x)
 {
     if (!k_check(k, y.dtype == K_F32 && x.dtype == K_F32, "resize_nearest", "tensors must be f32",

@@ -63,6 +63,16 @@ void cpu_affine(k_ctx *k, k_tensor y, k_tensor x, const k_affine *o)
     }
 }
 
+void cpu_affine_if(k_ctx *k, k_tensor y, k_tensor x, k_tensor when, const k_affine *o)
+{
+    if (!small(k, "affine_if", when, when.c) || !alike(k, "affine_if", y, x, (k_tensor){0}))
+        return;
+    for (int i = 0; i < when.c && !k->planning; i++)
+        if (cpu_row(when, 0)[i] == 0)
+            return;
+    cpu_affine(k, y, x, o);
+}
+
 void cpu_blend(k_ctx *k, k_tensor y, k_tensor mask, k_tensor a, k_tensor b)
 {
     if (!alike(k, "blend", y, a, b) || !dense(k, "blend", y, mask, (k_tensor){0}) ||
@@ -97,6 +107,41 @@ void cpu_ease(k_ctx *k, k_tensor y, k_tensor x, k_tensor past, k_tensor coef)
             p = p < -limit ? -limit : p > limit ? limit : p;
             to[i] = old[i] != old[i] ? from[i] : from[i] + share * (p - from[i]);
         }
+    }
+}
+
+/* ---- finite? ----------------------------------------------------------------------------------
+ */
+
+/* What is not finite has all bits of its exponent. */
+static int all_finite(const float *x, int64_t n)
+{
+    const uint32_t infinity = 0x7f800000;
+    uint32_t found = 0;
+#pragma omp simd reduction(| : found)
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        found |= (bits & infinity) == infinity;
+    }
+    return !found;
+}
+
+void cpu_finite(k_ctx *k, k_tensor y, k_tensor x)
+{
+    if (!dense(k, "finite", x, x, (k_tensor){0}) ||
+        !k_check(k, y.dtype == K_F32 && y.c == 1 && y.n == x.n && k_rows(y) == y.n, "finite",
+                 "y must be f32 [n, 1, 1, 1]", y, x, (k_tensor){0}) ||
+        k->planning)
+        return;
+    int64_t n = line_of(x);
+    for (int image = 0; image < x.n; image++) {
+        const float *from = (const float *)x.data + image * n * x.h;
+        int finite = 1;
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(k, n *x.h)) reduction(& : finite)
+        for (int r = 0; r < x.h; r++)
+            finite &= all_finite(from + r * n, n);
+        *cpu_row(y, image) = (float)finite;
     }
 }
 

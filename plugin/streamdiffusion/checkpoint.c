@@ -173,8 +173,10 @@ static int shape_vae(vae_config *c, int family, const char *path, scope_error *e
     if (weights_index_open(&x, path, "vae", err))
         return err->status;
     config_shape_vae(c, &x, err);
-    if (family == CHECKPOINT_SDXL)
+    if (family == CHECKPOINT_SDXL) {
         c->scaling_factor = 0.13025f;
+        c->wide = 1;
+    }
     weights_index_close(&x);
     return err->status;
 }

@@ -139,9 +139,7 @@ static void take_states(k_ctx *k, const clip *c, const clip_take *take, k_tensor
 static void take_pooled(k_ctx *k, const clip *c, const clip_take *take, k_tensor h)
 {
     size_t mark = k_mark(k);
-    if (h.data)
-        h.data = (float *)h.data + (size_t)take->row * (size_t)h.ld;
-    h.w = 1;
+    h = k_row(h, take->row, 1);
     k_tensor normed = net_like(k, h, h.c);
     K_CALL(k, layer_norm, normed, h, c->final_norm, c->config.norm_eps);
     K_CALL(k, linear, take->pooled, normed, c->projection, &(k_linear){0});

@@ -81,6 +81,9 @@ static int open_all(conditioning *c, scope_error *err)
     if (!state_init(c, &c->wanted) && !state_init(c, &c->unwanted) && c->blend && c->negative &&
         c->empty && c->store && !c->k->status && !c->encoder->status)
         return 0;
+    const k_ctx *failed = c->k->status ? c->k : c->encoder->status ? c->encoder : NULL;
+    if (failed)
+        return scope_fail(err, SCOPE_ENOMEM, "The pipeline cannot be opened: %s", failed->where);
     return scope_fail(err, SCOPE_ENOMEM, "Out of memory while opening the pipeline.");
 }
 

@@ -253,6 +253,8 @@ int config_read_vae(vae_config *c, const char *dir, scope_error *err)
     c->post_quant_conv = config_bool(&f, "use_post_quant_conv", 1);
     c->scaling_factor = (float)config_real(&f, "scaling_factor", 0.18215, 1e-4, 1e4);
     c->shift_factor = (float)config_real(&f, "shift_factor", 0, -1e4, 1e4);
+    /* SDXL's, unless it is one that was trained to stay in range and says so. */
+    c->wide = c->scaling_factor < 0.15f && config_bool(&f, "force_upcast", 1);
     return config_close(&f);
 }
 

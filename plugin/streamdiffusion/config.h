@@ -60,6 +60,7 @@ typedef struct vae_config {
     int norm_groups;
     int mid_attention;
     int quant_conv, post_quant_conv;
+    int wide; /* activations leave the range of fp16 (SDXL's) */
     float scaling_factor, shift_factor;
 } vae_config;
 

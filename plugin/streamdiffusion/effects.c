@@ -14,6 +14,12 @@
 /* Latents of sane pictures lie within a few units once scaled; what feeds back must not grow. */
 static const double latent_limit = 10;
 
+/* Good calls in a row after which what went wrong is over. */
+enum { GOOD_RUN = 30 };
+
+/* Columns of `ok`. */
+enum { OK_LATENT, OK_PICTURE, OKS };
+
 /* Rows of `coef`, for k_ops.mix. */
 enum { ROW_COPY, ROW_LOOP, ROW_MASK, ROW_SHOWN, ROWS };
 
@@ -38,16 +44,20 @@ struct effects {
     k_tensor latent;          /* [1, h / 8, w / 8, channels] */
     k_tensor coef;            /* [1, 1, 1, 3] each */
     k_tensor map, ease, like; /* [1, 1, 1, 6], [1, 1, 1, 2], [frames, 1, 1, 1] */
+    k_tensor ok;              /* [frames, 1, 1, OKS]: 1 for what is all numbers */
     k_tensor row[ROWS];       /* views of coef */
 
     similar filter;
     int has_result, has_latent, has_reference; /* they hold something */
+    int had_result;                            /* before this call */
     int liked;                                 /* `like` holds the call before's */
     int refresh;                               /* do not skip the next call */
     int slots, at, earlier;                    /* slots in use; this call's; those before it */
     int given, made, fed_back;                 /* of the call under way */
     double shown;
     int64_t repeats;
+    unsigned lost; /* effects_lost */
+    int good;      /* calls in a row */
 };
 
 /* ---- settings ---------------------------------------------------------------------------------
@@ -145,6 +155,11 @@ void effects_set(effects *e, const effects_settings *s, const effects_frame *f)
     e->fed_back = 0; /* was of the last call; planning asks for an input before the next */
     need(e, &e->soft, masked && s->mask_feather > 0, 1, h, w, 1);
     need(e, &e->like, 1, n, 1, 1, 1);
+    if (need(e, &e->ok, 1, n, 1, 1, OKS)) { /* what is not looked at is good */
+        static const float ones[EFFECTS_FRAMES_MAX * OKS] = {1, 1, 1, 1, 1, 1, 1, 1,
+                                                             1, 1, 1, 1, 1, 1, 1, 1};
+        k_put(e->k, e->ok, ones);
+    }
     if (need(e, &e->reference, s->similar, n, h, w, 3) || !s->similar)
         e->has_reference = e->liked = 0;
     put_numbers(e);
@@ -161,6 +176,8 @@ void effects_plan(effects *e, const k_image *largest)
     k_tensor input = k_temp(k, K_F32, 1, h, w, 3), mask = k_temp(k, K_F32, 1, h, w, 1);
     K_CALL(k, image_in, input, largest, 1.0f, 0.0f);
     K_CALL(k, mask_in, mask, largest);
+    K_CALL(k, finite, k_slice(e->ok, OK_LATENT, 1),
+           k_temp(k, K_F32, e->frame.frames, h / 8, w / 8, e->frame.channels));
     k_temp(k, K_F32, e->frame.frames, h, w, 3); /* of effects_finish */
 }
 
@@ -169,6 +186,7 @@ void effects_reset(effects *e)
     e->filter = (similar){0};
     e->has_result = e->has_latent = e->has_reference = e->liked = 0;
     e->at = e->earlier = e->made = 0;
+    e->lost = 0;
 }
 
 void effects_refresh(effects *e)
@@ -302,6 +320,15 @@ static void next_slot(effects *e)
     e->made = 0;
 }
 
+/* What is shown where the first result is lost: the input, or black. */
+static void stand_in(effects *e)
+{
+    if (e->given)
+        copy(e, e->result, input_of(e));
+    else
+        K_CALL(e->k, affine, e->result, e->result, &(k_affine){0, 0, 0, 0});
+}
+
 int effects_begin(effects *e, const k_image *in, const k_image *mask, double shown)
 {
     next_slot(e);
@@ -321,6 +348,9 @@ int effects_begin(effects *e, const k_image *in, const k_image *mask, double sho
         return 1;
     }
     e->made = 1;
+    e->had_result = e->has_result;
+    if (!e->has_result)
+        stand_in(e);
     feed_back(e);
     make_mask(e, in, mask);
     return 0;
@@ -344,6 +374,7 @@ void effects_latent_in(effects *e, k_tensor z)
 
 void effects_latent_out(effects *e, k_tensor z)
 {
+    K_CALL(e->k, finite, k_slice(e->ok, OK_LATENT, 1), z);
     copy(e, e->latent, last_of(z));
     e->has_latent = !e->k->planning;
 }
@@ -351,14 +382,40 @@ void effects_latent_out(effects *e, k_tensor z)
 void effects_decoded(effects *e, int i, k_tensor picture, float scale, float bias)
 {
     const slot *s = &e->slot[(e->at + e->slots - e->earlier) % e->slots];
-    k_tensor to = net_image(e->result, i);
-    K_CALL(e->k, affine, to, picture, &(k_affine){scale, bias, 0, 1});
-    if (s->composited)
-        K_CALL(e->k, blend, to, net_image(s->mask, i), to, net_image(s->input, i));
+    k_tensor to = net_image(e->result, i), ok = net_image(e->ok, i);
+    const k_affine unit = {scale, bias, 0, 1}, same = {1, 0, 0, 1};
+    K_CALL(e->k, finite, k_slice(ok, OK_PICTURE, 1), picture);
+    if (s->composited) {
+        K_CALL(e->k, affine, picture, picture, &unit);
+        K_CALL(e->k, blend, picture, net_image(s->mask, i), picture, net_image(s->input, i));
+    }
+    K_CALL(e->k, affine_if, to, picture, ok, s->composited ? &same : &unit);
     e->has_result |= !e->k->planning; /* a new plan leaves what was */
 }
 
-void effects_finish(effects *e, const k_image *out)
+/* Was a frame of this call lost? Then nothing that it has touched may live on. ok: the answer,
+ * which the device, where it has decided what is shown, gives with the picture. */
+static int judge(effects *e, float ok[EFFECTS_FRAMES_MAX][OKS])
+{
+    unsigned lost = 0;
+    for (int i = 0; i < e->frame.frames; i++) {
+        unsigned one = ok[i][OK_LATENT] == 0 ? EFFECTS_LOST_LATENT : 0;
+        one |= ok[i][OK_PICTURE] == 0 ? EFFECTS_LOST_PICTURE : 0;
+        e->repeats += one != 0;
+        lost |= one;
+    }
+    e->good = lost ? 0 : e->good + (e->good < GOOD_RUN);
+    e->lost = lost ? lost : e->good < GOOD_RUN ? e->lost : 0;
+    if (!lost)
+        return 0;
+    e->has_result = e->had_result;
+    e->has_latent = e->has_reference = e->liked = 0;
+    e->at = e->earlier = e->made = 0;
+    e->refresh = 1;
+    return 1;
+}
+
+int effects_finish(effects *e, const k_image *out)
 {
     k_ctx *k = e->k;
     const k_tensor none = {0};
@@ -370,10 +427,20 @@ void effects_finish(effects *e, const k_image *out)
         k_put(k, e->row[ROW_SHOWN], row);
         K_CALL(k, mix, flat(picture), e->row[ROW_SHOWN], flat(e->result), flat(input_of(e)), none);
     }
+    float ok[EFFECTS_FRAMES_MAX][OKS];
+    if (e->made)
+        k_get_with(k, e->ok, ok);
     K_CALL(k, image_out, out, picture, 1.0f, 0.0f);
     k_release(k, mark);
+    int lost = !k->status && e->made && judge(e, ok);
     if (k->status)
         effects_reset(e);
+    return lost;
+}
+
+unsigned effects_lost(const effects *e)
+{
+    return e->lost;
 }
 
 int64_t effects_repeats(const effects *e)
@@ -413,7 +480,7 @@ void effects_close(effects *e)
         k_drop(e->k, &e->slot[i].mask);
     }
     k_tensor *kept[] = {&e->result, &e->fed, &e->reference, &e->soft, &e->latent,
-                        &e->coef,   &e->map, &e->ease,      &e->like};
+                        &e->coef,   &e->map, &e->ease,      &e->like, &e->ok};
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
         k_drop(e->k, kept[i]);
     free(e);

@@ -14,7 +14,12 @@
  * History is the result, the latent and the last processed input of earlier frames. It is kept
  * whether or not an effect is on, so that each takes hold at once; a new size forgets it, but for
  * the result, which is resampled; effects_reset forgets all of it. What a failed frame leaves is
- * forgotten, and numbers in a latent that are not numbers are passed over.
+ * forgotten.
+ *
+ * A frame whose latent or picture has values that are not finite is lost: the result stays as it
+ * was, bit by bit, so the last good frame is shown again and feeds back, and whatever else the lost
+ * one has touched is forgotten. Where there was no good frame before it, the input is shown, or
+ * black. The device decides by itself; the host learns of it when the call is done.
  *
  * A call may carry several frames, all of which are made, skipped and shown together; what feeds
  * back is the last of the call before. Where the result of a call shows the input of some calls
@@ -49,6 +54,9 @@ typedef struct effects_settings {
     double similar_threshold;
     int similar_max_skip;
 } effects_settings;
+
+/* What was not finite. */
+enum { EFFECTS_LOST_LATENT = 1, EFFECTS_LOST_PICTURE = 2 };
 
 /* What the settings of the pipeline add. */
 typedef struct effects_frame {
@@ -85,12 +93,16 @@ k_tensor effects_input(const effects *e);
 void effects_latent_in(effects *e, k_tensor z);
 /* z: [frames, ..], unscaled, as they will be decoded. */
 void effects_latent_out(effects *e, k_tensor z);
-/* picture: frame i, [1, h, w, 3], decoded; scale and bias bring it to 0..1. */
+/* picture: frame i, [1, h, w, 3], decoded; scale and bias bring it to 0..1. It is used up. */
 void effects_decoded(effects *e, int i, k_tensor picture, float scale, float bias);
-/* The pictures that were made, or repeated, to the host's. */
-void effects_finish(effects *e, const k_image *out);
+/* The pictures that were made, or repeated, to the host's. 1: a frame of this call was lost, so
+ * what is under way with it has to be forgotten. */
+int effects_finish(effects *e, const k_image *out);
 
-/* Frames that were repeated since effects_open. */
+/* What was lost lately: in the last calls, until good ones have come for a while (so that frames
+ * that are lost now and then are told once). */
+unsigned effects_lost(const effects *e);
+/* Frames that were repeated since effects_open, those in place of lost ones among them. */
 int64_t effects_repeats(const effects *e);
 
 /* The affine map of kernels.h' warp for one frame of loopback, about the middle. */

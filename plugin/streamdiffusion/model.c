@@ -21,6 +21,7 @@ struct entry {
     weights *set[SETS];
     parts parts;
     char device[16];
+    char no_gpu[K_WHY]; /* why "auto" is the CPU, or "" */
     int memory;
     /* Users, or CLAIMED for one who shares with nobody. Rises and ends under lock; a claim, which
      * must not wait for a model that loads, is one exchange. */
@@ -177,13 +178,26 @@ static int load_taesd(const loader *l)
     return 0;
 }
 
+/* That there is no GPU is nothing to tell who did not ask for one. */
+static void tell_device(const loader *l)
+{
+    char line[K_WHY + 64];
+    int usual = !strcmp(l->e->device, "cpu");
+    snprintf(line, sizeof line, "device: %s%s%s", k_device_name(l->e->model.device),
+             l->e->no_gpu[0] ? ". " : "", l->e->no_gpu);
+    if (l->host)
+        l->host->log(l->host, usual ? SCOPE_DEBUG : SCOPE_INFO, line);
+}
+
 static int open_device(const loader *l)
 {
     char why[K_WHY];
     k_device_options options = {.memory = l->e->memory};
     l->e->model.device = k_device_open(l->e->device, &options, why);
-    if (l->e->model.device)
+    if (l->e->model.device) {
+        tell_device(l);
         return 0;
+    }
     return scope_fail_field(l->err, SCOPE_EDEVICE, "device", "%s", why);
 }
 
@@ -233,7 +247,8 @@ static entry *request(const model_options *o, scope_error *err)
         return NULL;
     }
     e->memory = o->memory;
-    snprintf(e->device, sizeof e->device, "%s", strcmp(o->device, "auto") ? o->device : "cpu");
+    snprintf(e->device, sizeof e->device, "%s",
+             strcmp(o->device, "auto") ? o->device : k_device_best(e->no_gpu));
     const char *const asked[ASKED] = {
         [ASKED_MODEL] = o->path,        [ASKED_TAESD] = o->taesd, [ASKED_VAE] = o->vae,
         [ASKED_TEXT] = o->text_encoder, [ASKED_UNET] = o->unet,   [ASKED_TOKENIZER] = o->tokenizer,

@@ -20,7 +20,7 @@
 typedef struct model_options {
     const char *path;   /* a diffusers folder, a .safetensors file, or a name that was downloaded */
     const char *taesd;  /* a folder or file with an AutoencoderTiny; "": look inside `path` */
-    const char *device; /* "cpu", or "auto" for the fastest there is */
+    const char *device; /* "cpu", "cuda", "cuda:N", or "auto" for the fastest there is */
     int memory;         /* k_memory */
     /* Folders or files that stand in for the model's own parts; NULL and "": its own. */
     const char *vae, *text_encoder, *unet, *tokenizer;

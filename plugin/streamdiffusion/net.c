@@ -28,13 +28,13 @@ net_name net_name_of(const char *format, ...)
 
 k_tensor net_like(k_ctx *k, k_tensor x, int c)
 {
-    return k_temp(k, K_F32, x.n, x.h, x.w, c);
+    return k_temp(k, k->real, x.n, x.h, x.w, c);
 }
 
 k_tensor net_image(k_tensor x, int i)
 {
     if (x.data)
-        x.data = (float *)x.data + (size_t)i * (size_t)x.h * (size_t)x.w * (size_t)x.ld;
+        x.data = (char *)x.data + k_offset(x, (int64_t)i * x.h * x.w, 0);
     x.n = 1;
     return x;
 }

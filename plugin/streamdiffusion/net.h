@@ -28,7 +28,7 @@ typedef struct net_name {
 } net_name;
 __attribute__((format(printf, 1, 2))) net_name net_name_of(const char *format, ...);
 
-/* An fp32 tensor with x's n, h and w, and c channels. */
+/* A tensor of activations with x's n, h and w, and c channels. */
 k_tensor net_like(k_ctx *k, k_tensor x, int c);
 /* Image i of x as a tensor of its own. */
 k_tensor net_image(k_tensor x, int i);

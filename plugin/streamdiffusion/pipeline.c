@@ -119,23 +119,34 @@ static int check_inputs(const pipeline *p, const k_image *in, const k_image *mas
     return 0;
 }
 
+enum { STAMP_BEGIN, STAMP_ENCODED, STAMP_DENOISED, STAMP_END };
+
 /* The networks' part of a call. */
-static void make(pipeline *p, double t0)
+static void make(pipeline *p)
 {
+    k_ctx *k = p->k;
     pipeline_refresh_noise(p);
     k_tensor d = latent_temp(p, stream_rows(&p->stream.plan));
     start(p);
-    double t1 = pipeline_now_ms();
+    k_stamp(k, STAMP_ENCODED);
     k_tensor z = p->latent = stream_denoise(p, d);
     effects_latent_out(p->effects, z);
-    double t2 = pipeline_now_ms();
+    k_stamp(k, STAMP_DENOISED);
     for (int i = 0; i < z.n; i++)
         decode(p, p->tiny, i, net_image(z, i));
     p->frames += z.n;
+}
+
+/* The device's own times, of a frame that is complete. */
+static void note_times(pipeline *p)
+{
+    const k_ctx *k = p->k;
+    double at[] = {k_stamp_ms(k, STAMP_BEGIN), k_stamp_ms(k, STAMP_ENCODED),
+                   k_stamp_ms(k, STAMP_DENOISED), k_stamp_ms(k, STAMP_END)};
     if (!p->from_text)
-        p->ms[STAGE_ENCODE] = t1 - t0;
-    p->ms[STAGE_UNET] = t2 - t1;
-    p->ms[STAGE_DECODE] = pipeline_now_ms() - t2;
+        p->ms[STAGE_ENCODE] = at[1] - at[0];
+    p->ms[STAGE_UNET] = at[2] - at[1];
+    p->ms[STAGE_DECODE] = at[3] - at[2];
 }
 
 /* The texts of this call, in an arena that is empty before and after; a change of them is seen in
@@ -167,14 +178,16 @@ int pipeline_frame(pipeline *p, const k_image *in, const k_image *out, scope_err
         part = window(p, in);
     if (given)
         mask = window(p, given);
+    k_stamp(k, STAMP_BEGIN);
     int spared = effects_begin(p->effects, p->no_input ? NULL : &part, given ? &mask : NULL, shown);
     if (!spared)
-        make(p, t0);
-    double t1 = pipeline_now_ms();
-    effects_finish(p->effects, out);
-    double t2 = pipeline_now_ms();
-    p->ms[STAGE_DECODE] += spared ? 0 : t2 - t1;
-    p->ms[STAGE_FRAME] = t2 - t0;
+        make(p);
+    k_stamp(k, STAMP_END);
+    if (effects_finish(p->effects, out))
+        p->stream.filled = 0; /* the next frame begins a stream */
+    if (!spared && !k->status)
+        note_times(p);
+    p->ms[STAGE_FRAME] = pipeline_now_ms() - t0;
     if (!k->status)
         return 0;
     p->ready = 0;
@@ -303,7 +316,7 @@ pipeline *pipeline_open(const model *m, scope_error *err)
         p->guidance = k_keep(p->k, K_F32, 1, 1, 1, 1);
     if (!p->effects || added_init(p->k, m, &p->wanted) || added_init(p->k, m, &p->unwanted) ||
         p->k->status) {
-        scope_fail(err, SCOPE_ENOMEM, "Out of memory while opening the pipeline.");
+        scope_fail(err, SCOPE_ENOMEM, "Out of memory while opening the pipeline. %s", p->k->where);
         pipeline_close(p);
         return NULL;
     }
@@ -344,8 +357,30 @@ int pipeline_latency(const pipeline *p)
     return stream_latency(&p->stream.plan);
 }
 
+/* What can be done about frames that were lost. */
+static const char *notice_lost(const pipeline *p, unsigned lost)
+{
+    int other = p->tiny ? p->m->vae != NULL : p->m->taesd != NULL;
+    if (lost & EFFECTS_LOST_LATENT) /* the large autoencoder may have made it so, too */
+        return p->tiny || !other
+                   ? "A frame was left out because its latent had values that are not finite; "
+                     "lower guidance_scale or the strength of a LoRA."
+                   : "A frame was left out because its latent had values that are not finite; "
+                     "lower guidance_scale or the strength of a LoRA, or switch use_taesd on.";
+    if (!other)
+        return "A frame was left out because the autoencoder made values of it that are not "
+               "finite; give another one with vae_path or taesd_path.";
+    return p->tiny ? "A frame was left out because TAESD made values of it that are not finite; "
+                     "switch use_taesd off."
+                   : "A frame was left out because the autoencoder made values of it that are not "
+                     "finite; switch use_taesd on.";
+}
+
 const char *pipeline_notice(const pipeline *p)
 {
+    unsigned lost = effects_lost(p->effects);
+    if (lost)
+        return notice_lost(p, lost);
     const char *text = conditioning_notice(p->text);
     return text[0] ? text : p->notice;
 }

@@ -74,7 +74,7 @@ int pipeline_load(pipeline *p, const scope_host *host, const pipeline_settings *
  * no text is encoded. any: something has changed; text: the text encoder's weights, too. [frame] */
 void pipeline_reweigh(pipeline *p);
 void pipeline_reweighted(pipeline *p, int any, int text);
-/* What the person should know of the settings in force, or "". */
+/* What the person should know of frames that were left out, or of the settings in force, or "". */
 const char *pipeline_notice(const pipeline *p);
 
 /* Can a frame be made? Not before pipeline_set has succeeded, nor after a frame that failed. */

@@ -188,6 +188,13 @@ static int needs_unwanted(const stream_plan *to)
     return to->guide.kind == GUIDE_FULL || to->guide.kind == GUIDE_INITIALIZE;
 }
 
+static int has_failed(const pipeline *p, scope_error *err)
+{
+    if (!p->k->status)
+        return 0;
+    return scope_fail(err, SCOPE_ENOMEM, "The settings cannot be used: %.140s", p->k->where);
+}
+
 /* Everything but what choose has found wrong. texts: also those; else the ones in force stay. */
 static int put_in_force(pipeline *p, const scope_host *host, const pipeline_settings *s,
                         stream_plan *to, int texts, scope_error *err)
@@ -212,6 +219,8 @@ static int put_in_force(pipeline *p, const scope_host *host, const pipeline_sett
     set_effects(p, s, to);
     if (noise_reserve(&p->stream.noise, &p->seeds))
         return scope_fail_field(err, SCOPE_ENOMEM, "seeds", "Out of memory for the noise.");
+    if (has_failed(p, err)) /* before a plan forgets it */
+        return -1;
     if (replan(p, host, stream_rows(to), s->width, s->height, err))
         return -1;
     k_release(p->k, 0);
@@ -220,9 +229,7 @@ static int put_in_force(pipeline *p, const scope_host *host, const pipeline_sett
     stream_set(p->k, &p->stream, to);
     set_time(p, &to->schedule, embedded);
     pipeline_refresh_noise(p);
-    if (!p->k->status)
-        return 0;
-    return scope_fail(err, SCOPE_ENOMEM, "The settings cannot be used: %.140s", p->k->where);
+    return has_failed(p, err);
 }
 
 /* The time rows, and what joined them, are those of nothing. */

@@ -282,6 +282,12 @@ static int32_t last_stages(void *self, scope_stage *stages, int32_t max)
     return pipeline_stages(in->pipeline, stages, max);
 }
 
+static void tell_plan(void *self, void (*line)(void *ctx, const char *text), void *ctx)
+{
+    const instance *in = self;
+    k_device_plan(in->model->device, line, ctx);
+}
+
 /* ---- life -------------------------------------------------------------------------------------
  */
 
@@ -365,16 +371,14 @@ static const void *extension(const char *id)
     static const scope_stages stages = {.last = last_stages};
     static const scope_latency latency = {.frames = frames_behind};
     static const scope_repeats repeats = {.count = count_repeats};
+    static const scope_plan plan = {.tell = tell_plan};
     static const scope_input_names inputs = {.names = names};
     static const scope_model models = {.inspect = inspect_model, .release = release_text};
     static const struct {
         const char *id;
         const void *is;
-    } known[] = {{SCOPE_STAGES, &stages},
-                 {SCOPE_LATENCY, &latency},
-                 {SCOPE_REPEATS, &repeats},
-                 {SCOPE_INPUTS, &inputs},
-                 {SCOPE_MODEL, &models}};
+    } known[] = {{SCOPE_STAGES, &stages}, {SCOPE_LATENCY, &latency}, {SCOPE_REPEATS, &repeats},
+                 {SCOPE_PLAN, &plan},     {SCOPE_INPUTS, &inputs},   {SCOPE_MODEL, &models}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (!strcmp(id, known[i].id))
             return known[i].is;

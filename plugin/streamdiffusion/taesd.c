@@ -136,9 +136,10 @@ static void run_block(k_ctx *k, const tiny_layer *l, k_tensor y, k_tensor x)
 }
 
 /* The shape of layer l's output for an input of x's shape; no data. */
-static k_tensor shape_after(const tiny_layer *l, k_tensor x)
+static k_tensor shape_after(const k_ctx *k, const tiny_layer *l, k_tensor x)
 {
     x.data = NULL;
+    x.dtype = k->real;
     x.h = l->up ? 2 * x.h : l->stride == 2 ? (x.h + 1) / 2 : x.h;
     x.w = l->up ? 2 * x.w : l->stride == 2 ? (x.w + 1) / 2 : x.w;
     x.c = x.ld = l->out;
@@ -150,12 +151,12 @@ static void take_pair(k_ctx *k, const tiny_stack *s, k_tensor x, k_tensor pair[2
 {
     k_tensor largest = x;
     for (int i = 0; i < s->count - 1; i++) {
-        x = shape_after(&s->layer[i], x);
+        x = shape_after(k, &s->layer[i], x);
         if (k_rows(x) * x.c > k_rows(largest) * largest.c)
             largest = x;
     }
     for (int i = 0; i < 2; i++)
-        pair[i] = k_temp(k, K_F32, largest.n, largest.h, largest.w, largest.c);
+        pair[i] = k_temp(k, k->real, largest.n, largest.h, largest.w, largest.c);
 }
 
 static void run(k_ctx *k, const tiny_stack *s, k_tensor y, k_tensor x, const net_tap *tap)
@@ -167,7 +168,7 @@ static void run(k_ctx *k, const tiny_stack *s, k_tensor y, k_tensor x, const net
         const tiny_layer *l = &s->layer[i];
         k_tensor out = y;
         if (i < s->count - 1) {
-            out = shape_after(l, x);
+            out = shape_after(k, l, x);
             out.data = pair[i & 1].data;
         }
         if (l->block)

@@ -198,7 +198,7 @@ void unet_text_keep(k_ctx *k, const unet *u, unet_text *t, int n, int tokens)
     for (int i = 0; i < u->transformers; i++) {
         const transformer *tr = &u->transformer[i];
         for (int j = 0; j < tr->shape.depth; j++)
-            t->kv[t->count++] = k_keep(k, K_F32, n, 1, tokens, 2 * tr->shape.channels);
+            t->kv[t->count++] = k_keep(k, k->real, n, 1, tokens, 2 * tr->shape.channels);
     }
 }
 
@@ -288,9 +288,28 @@ typedef struct pass {
     const net_tap *tap;
     void (*done)(void *ctx); /* after each layer; may be NULL */
     void *ctx;
-    k_tensor skip[UNET_MAX_RESNETS];
+    /* What up layers read, the last one first: the output of the layer before in the left channels,
+     * of a down layer in the right ones. Each is written where it will be read. */
+    k_tensor both[UNET_MAX_RESNETS], skip[UNET_MAX_RESNETS]; /* skip: the right channels */
     int skips;
 } pass;
+
+/* Where the next layer of the down half writes its output, which waits for an up layer. */
+static k_tensor next_skip(pass *p, int n, int h, int w, int c)
+{
+    const unet *u = p->u;
+    int last = u->resnets - 1, in = u->resnet[last - p->skips].in;
+    p->both[p->skips] = k_temp(p->k, p->k->real, n, h, w, in);
+    p->skip[p->skips] = k_slice(p->both[p->skips], in - c, c);
+    return p->skip[p->skips++];
+}
+
+/* Where the layer before the next up layer writes its output. */
+static k_tensor left(const pass *p)
+{
+    k_tensor both = p->both[p->skips - 1];
+    return k_slice(both, 0, both.c - p->skip[p->skips - 1].c);
+}
 
 /* y = transformer j of l (resnet j of l (x)), or the resnet alone; `where` names the level. */
 static void run_layer(pass *p, const unet_level *l, int j, const char *where, k_tensor y,
@@ -313,45 +332,42 @@ static void run_layer(pass *p, const unet_level *l, int j, const char *where, k_
     k_release(k, mark);
 }
 
-/* All outputs stay until their up block has taken them. Returns the last one. */
+/* All outputs stay until their up layer has read them. Returns the last one. */
 static k_tensor run_down(pass *p, k_tensor x)
 {
     k_ctx *k = p->k;
     const unet *u = p->u;
-    k_tensor h = net_like(k, x, u->config.block_channels[0]);
+    k_tensor h = next_skip(p, x.n, x.h, x.w, u->config.block_channels[0]);
     K_CALL(k, conv, h, x, u->conv_in, &(k_conv){0});
     net_see(k, p->tap, h, "conv_in");
-    p->skip[p->skips++] = h;
     for (int i = 0; i < u->config.blocks; i++) {
         const unet_level *l = &u->down[i];
         net_name where = net_name_of("down_blocks.%d", i);
         for (int j = 0; j < l->count; j++) {
-            k_tensor y = net_like(k, h, u->config.block_channels[i]);
+            k_tensor y = next_skip(p, h.n, h.h, h.w, u->config.block_channels[i]);
             run_layer(p, l, j, where.text, y, h);
-            p->skip[p->skips++] = h = y;
+            h = y;
         }
         if (l->sample) {
-            k_tensor y = k_temp(k, K_F32, h.n, (h.h + 1) / 2, (h.w + 1) / 2, h.c);
+            k_tensor y = next_skip(p, h.n, (h.h + 1) / 2, (h.w + 1) / 2, h.c);
             K_CALL(k, conv, y, h, l->sample, &(k_conv){.stride = 2});
             net_see(k, p->tap, y, "%s.downsamplers.0", where.text);
-            p->skip[p->skips++] = h = y;
+            h = y;
         }
     }
     return h;
 }
 
-static k_tensor run_mid(pass *p, k_tensor x)
+static void run_mid(pass *p, k_tensor y, k_tensor x)
 {
     k_ctx *k = p->k;
     const unet_level *l = &p->u->mid;
-    k_tensor y = net_like(k, x, x.c);
     size_t mark = k_mark(k);
     k_tensor h = net_like(k, x, x.c);
     run_layer(p, l, 0, "mid_block", h, x);
     run_layer(p, l, 1, "mid_block", y, h);
     net_see(k, p->tap, y, "mid_block");
     k_release(k, mark);
-    return y;
 }
 
 /* y = conv(x, nearest-resized to y's size): doubled, or one less where halving rounded up. */
@@ -368,44 +384,29 @@ static void run_upsample(k_ctx *k, const k_weight *w, k_tensor y, k_tensor x)
     k_release(k, mark);
 }
 
-/* y = layer j of l ([x | the newest skip]) */
-static void run_up_layer(pass *p, const unet_level *l, int j, const char *where, k_tensor y,
-                         k_tensor x)
-{
-    k_ctx *k = p->k;
-    size_t mark = k_mark(k);
-    k_tensor skip = p->skip[--p->skips];
-    k_tensor both = net_like(k, x, x.c + skip.c);
-    K_CALL(k, concat, both, x, skip);
-    run_layer(p, l, j, where, y, both);
-    k_release(k, mark);
-}
-
-static k_tensor run_up(pass *p, k_tensor x)
+/* y: the output of the last layer. */
+static void run_up(pass *p, k_tensor y)
 {
     k_ctx *k = p->k;
     const unet *u = p->u;
     for (int i = 0; i < u->config.blocks; i++) {
         const unet_level *l = &u->up[i];
-        int out = u->resnet[l->resnet].out;
         net_name where = net_name_of("up_blocks.%d", i);
-        /* The next level's skips tell the size: a halving may have rounded up. */
-        k_tensor y = net_like(k, l->sample ? p->skip[p->skips - l->count - 1] : x, out);
         size_t mark = k_mark(k);
-        k_tensor pair[2] = {net_like(k, x, out), net_like(k, x, out)};
         for (int j = 0; j < l->count; j++) {
-            k_tensor h = j == l->count - 1 && !l->sample ? y : pair[j & 1];
-            run_up_layer(p, l, j, where.text, h, x);
-            x = h;
-        }
-        if (l->sample) {
-            run_upsample(k, l->sample, y, x);
-            net_see(k, p->tap, y, "%s.upsamplers.0", where.text);
+            k_tensor x = p->both[--p->skips], h = y;
+            if (j == l->count - 1 && l->sample)
+                h = net_like(k, x, u->resnet[l->resnet + j].out);
+            else if (p->skips)
+                h = left(p);
+            run_layer(p, l, j, where.text, h, x);
+            if (j == l->count - 1 && l->sample) {
+                run_upsample(k, l->sample, left(p), h);
+                net_see(k, p->tap, left(p), "%s.upsamplers.0", where.text);
+            }
         }
         k_release(k, mark);
-        x = y;
     }
-    return x;
 }
 
 static void run(pass *p, k_tensor y, k_tensor x)
@@ -413,7 +414,10 @@ static void run(pass *p, k_tensor y, k_tensor x)
     k_ctx *k = p->k;
     const unet *u = p->u;
     size_t mark = k_mark(k);
-    k_tensor h = run_up(p, run_mid(p, run_down(p, x)));
+    k_tensor h = net_like(k, x, u->config.block_channels[0]);
+    k_tensor deepest = run_down(p, x);
+    run_mid(p, left(p), deepest);
+    run_up(p, h);
     k_tensor normed = net_like(k, h, h.c);
     K_CALL(k, group_norm, normed, h, u->norm_out, u->norm.groups, u->norm.eps, u->norm.act);
     K_CALL(k, conv, y, normed, u->conv_out, &(k_conv){0});

@@ -206,13 +206,15 @@ void vae_encode(k_ctx *k, const vae *v, k_tensor y, k_tensor x, const net_tap *t
 {
     const vae_config *c = &v->config;
     size_t mark = k_mark(k);
+    int real = k->real;
+    k->real = c->wide ? k->wide : real;
     k_tensor h = net_like(k, x, c->block_channels[0]);
     K_CALL(k, conv, h, x, v->encoder.conv_in, &(k_conv){0});
     net_see(k, tap, h, "encoder.conv_in");
     for (int i = 0; i < c->blocks; i++) {
         const vae_level *l = &v->encoder.level[i];
         int halves = l->sample != NULL;
-        k_tensor next = k_temp(k, K_F32, h.n, h.h >> halves, h.w >> halves, l->out);
+        k_tensor next = k_temp(k, k->real, h.n, h.h >> halves, h.w >> halves, l->out);
         run_level(k, l, &(k_conv){.stride = 2, .pad_end_only = 1}, next, h);
         net_see(k, tap, next, "encoder.down_blocks.%d", i);
         h = next;
@@ -230,6 +232,7 @@ void vae_encode(k_ctx *k, const vae *v, k_tensor y, k_tensor x, const net_tap *t
         moments = mixed;
     }
     K_CALL(k, activate, y, k_slice(moments, 0, c->latent_channels), K_IDENTITY); /* the mean */
+    k->real = real;
     k_release(k, mark);
 }
 
@@ -237,6 +240,8 @@ void vae_decode(k_ctx *k, const vae *v, k_tensor y, k_tensor x, const net_tap *t
 {
     const vae_config *c = &v->config;
     size_t mark = k_mark(k);
+    int real = k->real;
+    k->real = c->wide ? k->wide : real;
     k_tensor z = x;
     if (v->post_quant) {
         z = net_like(k, x, x.c);
@@ -252,12 +257,13 @@ void vae_decode(k_ctx *k, const vae *v, k_tensor y, k_tensor x, const net_tap *t
     for (int i = 0; i < c->blocks; i++) {
         const vae_level *l = &v->decoder.level[i];
         int times = l->sample ? 2 : 1;
-        k_tensor next = k_temp(k, K_F32, h.n, times * h.h, times * h.w, l->out);
+        k_tensor next = k_temp(k, k->real, h.n, times * h.h, times * h.w, l->out);
         run_level(k, l, &(k_conv){.up = 1}, next, h);
         net_see(k, tap, next, "decoder.up_blocks.%d", i);
         h = next;
     }
     run_out(k, v, &v->decoder, y, h);
     net_see(k, tap, y, "decoder");
+    k->real = real;
     k_release(k, mark);
 }

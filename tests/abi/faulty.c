@@ -237,6 +237,15 @@ static int64_t count(void *self)
     return shared_state;
 }
 
+static void tell_plan(void *self, void (*line)(void *ctx, const char *text), void *ctx)
+{
+    (void)self;
+    char text[] = "first";
+    line(ctx, text);
+    memcpy(text, "later", sizeof text);
+    line(ctx, text);
+}
+
 static const void *extension(const char *id)
 {
     static const scope_stages stages = {last_stages};
@@ -246,9 +255,11 @@ static const void *extension(const char *id)
     static const char *const names[] = {"other", "extra", NULL};
     static const scope_input_names inputs = {names};
     static const scope_repeats repeats = {count};
+    static const scope_plan plan = {tell_plan};
     if (is("takes_extra") && strcmp(id, SCOPE_STAGES))
         return !strcmp(id, SCOPE_INPUTS)    ? (const void *)&inputs
                : !strcmp(id, SCOPE_REPEATS) ? (const void *)&repeats
+               : !strcmp(id, SCOPE_PLAN)    ? (const void *)&plan
                                             : NULL;
     return strcmp(id, SCOPE_STAGES) ? NULL : &stages;
 }

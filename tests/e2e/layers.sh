@@ -13,7 +13,7 @@ includes() {
         sed -E 's/[[:space:]]*#[[:space:]]*include[[:space:]]*/\t/' | awk -F'\t' -v ok="$2" '$2 !~ ok')
     [ -z "$wrong" ] || say "includes that their layer may not have:"$'\n'"$wrong"
 }
-own='^"[a-z0-9_]+(\.[a-z0-9_]+)*\.(h|inc)"' # a file beside it
+own='^"[a-z0-9_]+(\.[a-z0-9_]+)*\.(h|inc|cuh)"' # a file beside it
 libc='^<(assert|ctype|dirent|dlfcn|elf|errno|fcntl|float|ftw|glob|inttypes|limits|link|locale|malloc|math|pthread|poll|sched|signal|spawn|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|string|strings|termios|time|unistd|wordexp|sys/[a-z]+)\.h>'
 includes kernels "$own|$libc|^\"(\.\./)+(kernels|philox|backend|cpu/[a-z_]+|simd/[a-z_]+)\.h\"|^\"(cpu|simd)/[a-z_]+\.h\"|^<(omp|immintrin|arm_neon|dnnl|dnnl_debug|dnnl_version|oneapi/dnnl/[a-z_]+)\.h>|^<cuda"
 includes schema "$own|$libc|^<jansson\.h>|^\"\.\./plugin/scope_abi\.h\""
@@ -39,7 +39,7 @@ while read -r file; do
         /^\{$/ { if (!start) start = NR }
         /^\}$/ { if (start && NR - start > 75) { print f ":" start ": function of " NR - start " lines: " name; bad = 1 } start = 0 }
         END { exit bad }' "$file" || bad=1
-done < <(git ls-files 'host/*.[ch]' 'schema/*.[ch]' 'plugin/*.[ch]' 'kernels/*.[ch]' 'examples/*.[ch]')
+done < <(git ls-files 'host/*.[ch]' 'schema/*.[ch]' 'plugin/*.[ch]' 'kernels/*.[ch]' 'kernels/*.cu' 'kernels/*.cuh' 'examples/*.[ch]')
 while read -r file; do
     n=$(wc -l <"$file")
     [ "$n" -le 80 ] || say "$file: an example is at most 80 lines, this has $n"

@@ -157,5 +157,10 @@ run 0 "$SCOPE" bench --plugin passthrough --frames 20 --json
 jq -e '.frames == 20 and .host_ms <= 1' out >/dev/null || fail "bench: $(cat out)"
 run 0 "$SCOPE" bench --plugin color --size 64x48 --frames 3 --waves 3
 says out "3 frames of 64x48" "median" "peak memory"
+never out "plan"
+run 0 "$SCOPE" bench --plugin color --size 64x48 --frames 3 --plan
+says out "plan         none: there was nothing to choose"
+run 0 "$SCOPE" bench --plugin color --size 64x48 --frames 3 --plan --json
+jq -e '.plan == []' out >/dev/null || fail "bench --plan: $(cat out)"
 complains 2 "which plugin" "$SCOPE" bench
 exit 0

@@ -1,4 +1,4 @@
-/* test_elementwise.c - activations, sums, mixes, joins, nearest resizing and embeddings. */
+/* test_elementwise.c - activations, sums, mixes, nearest resizing and embeddings. */
 #include "bed.h"
 
 enum { N = 2, H = 3, W = 7, C = 21, EXTRA = 5, ROWS = N * H * W };
@@ -9,18 +9,19 @@ static void activations(bed *b)
     double reference[ROWS * C];
     for (int i = 0; i < ROWS * C; i++) /* -13..13, where every curve has all of its parts */
         bed_at(x, i / C)[i % C] *= 13;
+    bed_push(b);
     for (int act = K_IDENTITY; act <= K_QUICK_GELU; act++) {
         for (int i = 0; i < ROWS * C; i++)
             reference[i] = bed_act((double)bed_at(x, i / C)[i % C], act);
         BED_RUN(b, activate, y, x, act);
-        bed_compare(b, y, reference, 5e-7, "activate");
+        bed_compare(b, y, reference, bed_bar(5e-7, 1e-6), "activate");
     }
     for (int i = 0; i < ROWS * C; i++)
         reference[i] = 3 * tanh((double)bed_at(x, i / C)[i % C] / 3);
     BED_RUN(b, soft_clamp, y, x, 3.0f);
-    bed_compare(b, y, reference, 3e-7, "soft_clamp");
-    bed_drop(b, &x, EXTRA);
-    bed_drop(b, &y, EXTRA);
+    bed_compare(b, y, reference, bed_bar(3e-7, 1e-6), "soft_clamp");
+    bed_drop(b, &x);
+    bed_drop(b, &y);
 }
 
 static void sums(bed *b)
@@ -37,15 +38,15 @@ static void sums(bed *b)
         BED_RUN(b, add, y, x, z[kind]);
         bed_compare(b, y, reference, 1e-7, "add");
     }
-    bed_drop(b, &x, EXTRA);
-    bed_drop(b, &y, 0);
+    bed_drop(b, &x);
+    bed_drop(b, &y);
     for (int kind = 0; kind < 3; kind++)
-        bed_drop(b, &z[kind], EXTRA);
+        bed_drop(b, &z[kind]);
 }
 
 static void mixes(bed *b)
 {
-    k_tensor coef = bed_tensor(b, N, 1, 1, 3, 0), x[3], none = {0};
+    k_tensor coef = bed_floats(b, N, 1, 1, 3), x[3], none = {0};
     double reference[ROWS * C];
     for (int i = 0; i < 3; i++)
         x[i] = bed_tensor(b, N, H, W, C, i);
@@ -60,39 +61,28 @@ static void mixes(bed *b)
         /* The last writes over one of its inputs. */
         k_tensor y = used == 4 ? x[2] : bed_tensor(b, N, H, W, C, 0);
         k_tensor x1 = used == 2 || used == 3 ? x[1] : none;
-        k_plan_begin(b->k);
-        K_CALL(b->k, mix, y, coef, x[0], x1, used >= 3 ? x[2] : none);
-        k_plan_end(b->k);
-        K_CALL(b->k, mix, y, coef, x[0], x1, used >= 3 ? x[2] : none);
+        BED_RUN(b, mix, y, coef, x[0], x1, used >= 3 ? x[2] : none);
         bed_compare(b, y, reference, 3e-7, "mix");
         if (used < 4)
-            bed_drop(b, &y, 0);
+            bed_drop(b, &y);
     }
     for (int i = 0; i < 3; i++)
-        bed_drop(b, &x[i], i);
-    bed_drop(b, &coef, 0);
+        bed_drop(b, &x[i]);
+    bed_drop(b, &coef);
 }
 
-static void joins(bed *b)
+static void resizes(bed *b)
 {
-    k_tensor a = bed_tensor(b, N, H, W, 5, 2), c = bed_tensor(b, N, H, W, 9, 0);
-    k_tensor y = bed_tensor(b, N, H, W, 14, 3), z = bed_tensor(b, N, 5, 4, 5, 1);
-    double reference[ROWS * 14];
-    for (int i = 0; i < ROWS * 14; i++)
-        reference[i] =
-            i % 14 < 5 ? (double)bed_at(a, i / 14)[i % 14] : (double)bed_at(c, i / 14)[i % 14 - 5];
-    BED_RUN(b, concat, y, a, c);
-    bed_compare(b, y, reference, 0, "concat");
+    k_tensor a = bed_tensor(b, N, H, W, 5, 2), z = bed_tensor(b, N, 5, 4, 5, 1);
+    double reference[N * 5 * 4 * 5];
     for (int i = 0; i < N * 5 * 4 * 5; i++) {
         int row = i / 5, n = row / 20, sy = row % 20 / 4 * H / 5, sx = row % 4 * W / 4;
         reference[i] = (double)bed_at(a, (n * H + sy) * W + sx)[i % 5];
     }
     BED_RUN(b, resize_nearest, z, a);
     bed_compare(b, z, reference, 0, "resize_nearest");
-    bed_drop(b, &a, 2);
-    bed_drop(b, &c, 0);
-    bed_drop(b, &y, 3);
-    bed_drop(b, &z, 1);
+    bed_drop(b, &a);
+    bed_drop(b, &z);
 }
 
 static void embeddings(bed *b)
@@ -108,11 +98,13 @@ static void embeddings(bed *b)
             tokens.value[ids[i / C] * C + i % C] + positions.value[i / C % 5 * C + i % C];
     BED_RUN(b, embed, y, t, tokens.w, positions.w);
     bed_compare(b, y, reference, 1e-7, "embed");
-    ((int32_t *)t.data)[3] = 7;
-    K_CALL(b->k, embed, y, t, tokens.w, positions.w);
-    ck_assert(b->k->status && strstr(b->k->where, "token 7"));
+    if (!bed_gpu()) { /* a GPU does not see the ids when the op is written down */
+        ((int32_t *)t.data)[3] = 7;
+        K_CALL(b->k, embed, y, t, tokens.w, positions.w);
+        ck_assert(b->k->status && strstr(b->k->where, "token 7"));
+    }
     k_drop(b->k, &t);
-    bed_drop(b, &y, 2);
+    bed_drop(b, &y);
     bed_weight_free(b, &tokens);
     bed_weight_free(b, &positions);
 }
@@ -131,10 +123,11 @@ static void timesteps(bed *b)
             reference[i] = half == sin_first ? cos(angle) : sin(angle);
         }
         BED_RUN(b, sinusoid, y, t, sin_first, (float)sin_first);
-        bed_compare(b, y, reference, 1e-7, "sinusoid");
+        /* The angle of 1000 in fp32, as PyTorch has it, is exact to 3e-5. */
+        bed_compare(b, y, reference, bed_bar(1e-7, 5e-5), "sinusoid");
     }
     k_drop(b->k, &t);
-    bed_drop(b, &y, 4);
+    bed_drop(b, &y);
 }
 
 static void all(bed *b)
@@ -142,14 +135,14 @@ static void all(bed *b)
     activations(b);
     sums(b);
     mixes(b);
-    joins(b);
+    resizes(b);
     timesteps(b);
     embeddings(b); /* last: it leaves the context failed */
 }
 
 START_TEST(test_elementwise)
 {
-    bed_each(all);
+    bed_each(all, BED_ALL);
 }
 END_TEST
 

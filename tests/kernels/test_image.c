@@ -73,7 +73,7 @@ static void run_in(bed *b, const image_case *t)
     bed_compare(b, y, reference, 1e-5, "image_in");
     free(reference);
     free(s.data);
-    bed_drop(b, &y, t->extra);
+    bed_drop(b, &y);
 }
 
 static void images_in(bed *b)
@@ -84,7 +84,8 @@ static void images_in(bed *b)
         {K_F32, 1, 17, 9, 3, 7, 31, 0}, {K_F32, 1, 8, 8, 4, 1, 1, 0},
         {K_U8, 1, 9, 7, 3, 9, 7, 2},    {K_U8, 1, 6, 70, 3, 9, 70, 0},
         {K_U8, 2, 9, 7, 4, 9, 7, 0},    {K_F16, 1, 9, 7, 3, 9, 7, 0},
-        {K_F32, 1, 5, 9, 1, 5, 9, 0},
+        {K_F32, 1, 5, 9, 1, 5, 9, 0},   {K_U8, 1, 6, 90, 3, 2, 3, 0}, /* a row of many for one */
+        {K_F16, 1, 6, 90, 4, 2, 2, 0},  {K_F32, 1, 6, 90, 1, 2, 2, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         run_in(b, &cases[i]);
@@ -102,7 +103,7 @@ static double masked(const k_image *s, int t, int y, int x)
 static void run_mask(bed *b, const image_case *t)
 {
     k_image s = picture(t->dtype, t->t, t->h, t->w, t->c);
-    k_tensor y = bed_tensor(b, t->t, t->oh, t->ow, 1, 0);
+    k_tensor y = bed_floats(b, t->t, t->oh, t->ow, 1);
     double *reference = calloc((size_t)k_rows(y), sizeof *reference);
     for (int64_t i = 0; i < k_rows(y); i++) {
         int n = (int)(i / (t->oh * t->ow)), at = (int)(i % (t->oh * t->ow));
@@ -115,7 +116,7 @@ static void run_mask(bed *b, const image_case *t)
     bed_compare(b, y, reference, 1e-5, "mask_in");
     free(reference);
     free(s.data);
-    k_drop(b->k, &y);
+    bed_drop(b, &y);
 }
 
 static void masks_in(bed *b)
@@ -135,7 +136,7 @@ static void run_out(bed *b, const image_case *t)
     k_image s = picture(t->dtype, t->t, t->h, t->w, t->c);
     k_tensor x = bed_tensor(b, t->t, t->h, t->w, 3, t->extra);
     BED_RUN(b, image_out, &s, x, 0.75f, 0.25f);
-    ck_assert(!b->k->status);
+    ck_assert_msg(!b->k->status, "%s", b->k->where);
     for (int64_t r = 0; r < k_rows(x); r++) {
         double rgb[3], grey = 0;
         for (int c = 0; c < 3; c++) {
@@ -153,7 +154,7 @@ static void run_out(bed *b, const image_case *t)
         }
     }
     free(s.data);
-    bed_drop(b, &x, t->extra);
+    bed_drop(b, &x);
 }
 
 static void images_out(bed *b)
@@ -170,19 +171,19 @@ static void images_out(bed *b)
 
 START_TEST(test_in)
 {
-    bed_each(images_in);
+    bed_each(images_in, BED_ALL);
 }
 END_TEST
 
 START_TEST(test_masks)
 {
-    bed_each(masks_in);
+    bed_each(masks_in, BED_PICTURE);
 }
 END_TEST
 
 START_TEST(test_out)
 {
-    bed_each(images_out);
+    bed_each(images_out, BED_ALL);
 }
 END_TEST
 
@@ -193,12 +194,12 @@ START_TEST(test_edges)
     static const uint8_t bytes[6] = {0, 0, 255, 255, 0, 128};
     uint8_t out[6];
     bed b = bed_open("base", K_MEMORY_NORMAL, 1);
-    k_tensor x = bed_tensor(&b, 1, 1, 2, 3, 0);
+    k_tensor x = bed_floats(&b, 1, 1, 2, 3);
     k_image s = {out, K_U8, 1, 1, 2, 3, 6, 6};
-    k_put(b.k, x, values);
-    K_CALL(b.k, image_out, &s, x, 1.0f, 0.0f);
+    bed_put(x, values);
+    BED_RUN(&b, image_out, &s, x, 1.0f, 0.0f);
     ck_assert_mem_eq(out, bytes, 6);
-    bed_drop(&b, &x, 0);
+    bed_drop(&b, &x);
     bed_close(&b);
 }
 END_TEST

@@ -232,10 +232,10 @@ START_TEST(test_residual_may_be_y)
             sum[i] = (double)bed_at(y, i / 33)[i % 33] + (double)bed_at(z, i / 33)[i % 33];
         BED_RUN(&b, conv, y, x, w.w, &(k_conv){.row = row, .residual = y});
         bed_compare(&b, y, sum, 1e-6, "y += conv(x)"); /* one more rounding, another order */
-        bed_drop(&b, &x, extra);
-        bed_drop(&b, &y, extra);
-        bed_drop(&b, &row, 0);
-        bed_drop(&b, &z, 0);
+        bed_drop(&b, &x);
+        bed_drop(&b, &y);
+        bed_drop(&b, &row);
+        bed_drop(&b, &z);
     }
     bed_weight_free(&b, &w);
     bed_close(&b);

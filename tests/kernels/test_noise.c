@@ -62,7 +62,7 @@ START_TEST(test_moments)
 {
     enum { SIDE = 128, C = 16, COUNT = SIDE * SIDE * C };
     bed b = bed_open("base", K_MEMORY_NORMAL, 2);
-    k_tensor y = bed_tensor(&b, 1, SIDE, SIDE, C, 0);
+    k_tensor y = bed_floats(&b, 1, SIDE, SIDE, C);
     double moment[5] = {0}, beside = 0, last = 0;
     BED_RUN(&b, noise, y, 42, 7);
     ck_assert(!b.k->status);
@@ -79,7 +79,7 @@ START_TEST(test_moments)
     ck_assert(fabs(moment[3]) < 0.0379);
     ck_assert(fabs(moment[4] - 3) < 0.0957);
     ck_assert(fabs(beside) < 0.0098);
-    bed_drop(&b, &y, 0);
+    bed_drop(&b, &y);
     bed_close(&b);
 }
 END_TEST
@@ -91,17 +91,22 @@ START_TEST(test_pure_function)
     static float first[ROWS * C], now[ROWS * C];
     for (int threads = 1; threads <= 3; threads++) {
         bed b = bed_open("base", K_MEMORY_NORMAL, threads);
-        k_tensor y = bed_tensor(&b, 1, 5, 7, C, threads);
+        k_tensor y = bed_tensor_of(&b, K_F32, 1, 5, 7, C, threads);
         K_CALL(b.k, noise, y, 0x123456789abcdefULL, 3);
         k_get(b.k, y, threads == 1 ? first : now);
         ck_assert(threads == 1 || !memcmp(first, now, sizeof now));
+        for (int i = 0; i < ROWS * C; i++) { /* the bits of philox.h on every device */
+            float normal[4];
+            philox_normals(0x123456789abcdefULL, 3, (uint64_t)i / 4, normal);
+            ck_assert_mem_eq(&first[i], &normal[i % 4], sizeof *normal);
+        }
         K_CALL(b.k, noise, y, 0x123456789abcdefULL, 4);
         k_get(b.k, y, now);
         ck_assert(memcmp(first, now, sizeof now));
         K_CALL(b.k, noise, y, 0x23456789abcdefULL, 3);
         k_get(b.k, y, now);
         ck_assert(memcmp(first, now, sizeof now));
-        bed_drop(&b, &y, threads);
+        bed_drop(&b, &y);
         bed_close(&b);
     }
 }

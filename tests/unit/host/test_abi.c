@@ -63,6 +63,7 @@ static const struct {
     SIZE(scope_stages, 8),
     SIZE(scope_latency, 8),
     SIZE(scope_repeats, 8),
+    SIZE(scope_plan, 8),
     SIZE(scope_input_names, 8),
     SIZE(scope_inputs, 8),
 };

@@ -84,7 +84,12 @@ START_TEST(filter)
 }
 END_TEST
 
-/* Inputs beside the main one, by name; any channels; and the count of repeats. */
+static void add_line(void *ctx, const char *text)
+{
+    strcat(strcat(ctx, text), "|");
+}
+
+/* Inputs beside the main one, by name; any channels; the count of repeats; lines of a plan. */
 START_TEST(more_inputs)
 {
     scope_error err;
@@ -105,6 +110,9 @@ START_TEST(more_inputs)
         frame_unref(output);
     }
     ck_assert_int_eq(instance_repeated(in) - before, 5);
+    char lines[64] = "";
+    instance_plan(in, add_line, lines);
+    ck_assert_str_eq(lines, "first|later|");
     static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g"};
     for (int i = 0; i < 7; i++)
         ck_assert_int_eq(instance_set_input(in, names[i], first, &err), 0);
@@ -122,6 +130,8 @@ START_TEST(more_inputs)
     in = must_open("good", NULL);
     ck_assert(!instance_knows_input(in, "extra"));
     ck_assert_int_eq(instance_repeated(in), 0);
+    instance_plan(in, add_line, lines);
+    ck_assert_str_eq(lines, "first|later|"); /* nothing more */
     instance_close(in);
 }
 END_TEST

@@ -16,6 +16,7 @@ static effects_frame shape;
 static float in[2 * 4 * PIXELS], out[3 * 4 * PIXELS], fed[3 * 4 * PIXELS];
 static float painted; /* what the "network" decodes everywhere; < 0: what it was fed, halved */
 static int channels, made;
+static int lost; /* what effects_finish said last */
 
 /* ---- frames ---- */
 
@@ -89,7 +90,7 @@ static void frame_with(const k_image *from, const k_image *mask, double shown)
         }
         k_release(k, 0);
     }
-    effects_finish(e, &to);
+    lost = effects_finish(e, &to);
     ck_assert_msg(!k->status, "%s", k->where);
 }
 
@@ -120,9 +121,142 @@ START_TEST(nothing_is_on)
     frame();
     is_input(fed);
     ck_assert_int_eq(made, 2);
-    painted = NAN; /* black, not garbage */
+}
+END_TEST
+
+/* ---- frames that are lost ---- */
+
+/* The result before, bit by bit, is shown and fed back; then all goes on. */
+START_TEST(a_lost_frame_is_not_shown)
+{
+    static const float bad[] = {NAN, INFINITY, -NAN};
+    float last[3 * PIXELS];
+    set.loopback = 1;
+    put();
+    for (int i = 0; i < 3; i++) {
+        painted = 0.1f * (float)i;
+        in[i] += 0.1f;
+        frame();
+        ck_assert_int_eq(lost, 0);
+        memcpy(last, out, sizeof last);
+        painted = bad[i];
+        frame();
+        ck_assert_int_eq(lost, 1);
+        ck_assert_uint_eq(effects_lost(e), EFFECTS_LOST_PICTURE);
+        ck_assert_mem_eq(out, last, sizeof last);
+        ck_assert_int_eq(effects_repeats(e), i + 1);
+    }
+    painted = 0.5f;
     frame();
+    ck_assert_mem_eq(fed, last, sizeof last);
+    all_are(out, 0.5f);
+    ck_assert_int_eq(made, 7);
+    for (int i = 1; i < 30; i++) {
+        ck_assert_uint_eq(effects_lost(e), EFFECTS_LOST_PICTURE);
+        frame();
+    }
+    ck_assert_uint_eq(effects_lost(e), 0);
+    painted = NAN;
+    frame();
+    effects_reset(e);
+    ck_assert_uint_eq(effects_lost(e), 0);
+}
+END_TEST
+
+/* A lost frame is no reason to skip the next one, which is like it. */
+START_TEST(what_was_lost_is_made_again)
+{
+    set.similar = 1;
+    put();
+    frame();
+    painted = NAN;
+    frame();
+    all_are(out, 0.75f);
+    painted = 0.5f;
+    frame();
+    all_are(out, 0.5f);
+    ck_assert_int_eq(made, 3);
+    ck_assert_int_eq(effects_repeats(e), 1);
+}
+END_TEST
+
+START_TEST(a_first_frame_that_is_lost)
+{
+    set.loopback = 1;
+    put();
+    painted = NAN;
+    for (int i = 0; i < 2; i++) {
+        frame();
+        is_input(out);
+        is_input(fed);
+        in[0] += 0.25f;
+    }
+    frame_with(NULL, NULL, 1);
     all_are(out, 0);
+    painted = 0.25f;
+    frame();
+    is_input(fed);
+    all_are(out, 0.25f);
+    effects_reset(e);
+    painted = NAN;
+    frame();
+    is_input(out);
+}
+END_TEST
+
+START_TEST(a_lost_frame_under_a_mask)
+{
+    float last[3 * PIXELS], grey[PIXELS];
+    for (int i = 0; i < PIXELS; i++)
+        grey[i] = 0.5f;
+    set.masked = 1;
+    set.mask_source = MASK_INPUT;
+    shape.delay = 1;
+    put();
+    k_image from = image(in, SIDE, SIDE, 3), mask = image(grey, SIDE, SIDE, 1);
+    frame_with(&from, &mask, 1);
+    memcpy(last, out, sizeof last);
+    for (int i = 0; i < PIXELS; i++)
+        in[i] = 1 - in[i];
+    painted = INFINITY;
+    frame_with(&from, &mask, 1);
+    ck_assert_mem_eq(out, last, sizeof last);
+    painted = 0.5f;
+    frame_with(&from, &mask, 1); /* begins anew, with its own input */
+    for (int i = 0; i < 3 * PIXELS; i++)
+        ck_assert_float_eq_tol(out[i], (in[i] + 0.5f) / 2, 1e-6f);
+}
+END_TEST
+
+/* Only those frames of a call that are lost stay as they were. */
+START_TEST(lost_frames_of_a_call)
+{
+    set.latent_feedback = 0.5;
+    shape.frames = 2;
+    put();
+    k_tensor z = k_keep(k, K_F32, 2, SIDE / 8, SIDE / 8, 4);
+    float *at = z.data, last[6 * PIXELS];
+    k_image from = image(in, SIDE, SIDE, 3);
+    from.t = 2;
+    frame_with(&from, NULL, 1);
+    memcpy(last, out, sizeof last);
+    painted = 0.25f;
+    at[4] = NAN;
+    effects_latent_out(e, z);
+    frame_with(&from, NULL, 1);
+    ck_assert_int_eq(lost, 1);
+    ck_assert_uint_eq(effects_lost(e), EFFECTS_LOST_LATENT);
+    ck_assert_mem_eq(out, last, sizeof last / 2);
+    all_are(out + 3 * PIXELS, 0.25f);
+    ck_assert_int_eq(effects_repeats(e), 1);
+    at[4] = 1;
+    effects_latent_in(e, z);
+    ck_assert_float_eq(at[4], 1); /* nothing of the latent before */
+    effects_latent_out(e, z);
+    frame_with(&from, NULL, 1);
+    ck_assert_int_eq(lost, 0);
+    all_are(out, 0.25f);
+    k_drop(k, &z);
 }
 END_TEST
 
@@ -664,6 +798,11 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
     const TTest *const tests[] = {nothing_is_on,
+                                  a_lost_frame_is_not_shown,
+                                  what_was_lost_is_made_again,
+                                  a_first_frame_that_is_lost,
+                                  a_lost_frame_under_a_mask,
+                                  lost_frames_of_a_call,
                                   loopback_replaces_and_mixes,
                                   loopback_is_hot,
                                   loopback_of_text,

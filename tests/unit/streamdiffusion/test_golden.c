@@ -3,7 +3,8 @@
  * A golden.safetensors holds commands of tests/oracle/stages.h and what diffusers made of them
  * (tests/oracle/golden.py wrote both). Every command is run here and compared: on the tiny random
  * checkpoints of tests/golden/networks, frame by frame and as a stream, and on the model that
- * ships.
+ * ships. BED_DEVICE=cuda runs them on that device, whose networks compute in halves;
+ * BED_SHARE=I/N every Nth set alone, from set I.
  */
 #include "tests/oracle/stages.h"
 
@@ -13,6 +14,11 @@
 /* Both sides compute in fp32 and differ in the order of summation alone, which depends on the
  * vector width and the convolution algorithm: 1e-6 is usual here, and the bar is the oracle's. */
 static const double network_bar = 1e-4;
+/* Halves round each op's result by 2^-12 on average, and these networks of random weights make much
+ * of it: PyTorch's own fp16 is off by 0.020, 0.018 and 0.008 on the three UNets of "sdxl" (its bf16
+ * by 0.2 to 0.6), and another order of the same sums moves such an error two- or threefold. Of a
+ * picture, whose errors are as large everywhere, single values are far off. */
+static const double half_network_bar = 6e-2, half_frame_bar = 0.5 + 255 * 0.12, half_psnr_bar = 33;
 /* A coefficient: diffusers accumulates products of betas in fp32, we in double. */
 static const double plan_bar = 2e-5;
 /* Noise is part of the contract and comes from integers; only log and cos may round otherwise. */
@@ -74,6 +80,13 @@ static double psnr(const float *ours, const uint8_t *theirs, size_t n)
     return -10 * log10(sum / (double)n);
 }
 
+/* The GPU that BED_DEVICE names; NULL: the CPU. */
+static const char *gpu(void)
+{
+    const char *name = getenv("BED_DEVICE");
+    return name && strcmp(name, "cpu") ? name : NULL;
+}
+
 static double bar_of(const char *stage)
 {
     static const struct {
@@ -83,8 +96,8 @@ static double bar_of(const char *stage)
         {"plan", &plan_bar}, {"noise", &noise_bar}, {"frame", &frame_bar}, {"stream", &frame_bar}};
     for (size_t i = 0; i < sizeof bars / sizeof *bars; i++)
         if (!strcmp(bars[i].stage, stage))
-            return *bars[i].bar;
-    return strcmp(stage, "tokens") ? network_bar : 0;
+            return gpu() && bars[i].bar == &frame_bar ? half_frame_bar : *bars[i].bar;
+    return !strcmp(stage, "tokens") ? 0 : gpu() ? half_network_bar : network_bar;
 }
 
 static void compare(stage_call *call, const char *set)
@@ -106,18 +119,31 @@ static void compare(stage_call *call, const char *set)
                                             : relative_error(call->y, y->data, n);
     ck_assert_msg(error <= bar_of(stage), "%s: %s: error %g, bar %g", set, id, error,
                   bar_of(stage));
-    ck_assert_msg(y->dtype != ST_U8 || psnr(call->y, y->data, n) >= psnr_bar,
-                  "%s: %s: %g dB, bar %g", set, id, psnr(call->y, y->data, n), psnr_bar);
+    double least = gpu() ? half_psnr_bar : psnr_bar;
+    ck_assert_msg(y->dtype != ST_U8 || psnr(call->y, y->data, n) >= least, "%s: %s: %g dB, bar %g",
+                  set, id, psnr(call->y, y->data, n), least);
     free(call->y);
+}
+
+/* Whether BED_SHARE leaves a set out. */
+static int skips(int which)
+{
+    const char *share = getenv("BED_SHARE");
+    int first, every;
+    return share && sscanf(share, "%d/%d", &first, &every) == 2 && which % every != first % every;
 }
 
 static void replay(int which, int memory)
 {
     char file[600], why[256];
     scope_error err = {0};
+    if (skips(which))
+        return;
     snprintf(file, sizeof file, "%s/golden.safetensors", sets[which].golden);
-    model_options options = {
-        .path = sets[which].model, .device = "cpu", .memory = memory, .vae = sets[which].vae};
+    model_options options = {.path = sets[which].model,
+                             .device = gpu() ? gpu() : "cpu",
+                             .memory = memory,
+                             .vae = sets[which].vae};
     const model *m = model_acquire(NULL, &options, &err);
     ck_assert_msg(m != NULL, "%s", err.text);
     st_file *input = st_open(file, why);
@@ -155,7 +181,8 @@ int main(void)
     TCase *t = tcase_create("networks");
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, networks_and_frames, 0, sizeof sets / sizeof *sets);
-    tcase_add_loop_test(t, with_little_memory, 0, sizeof sets / sizeof *sets);
+    if (!gpu()) /* where a weight has one form, whatever the memory */
+        tcase_add_loop_test(t, with_little_memory, 0, sizeof sets / sizeof *sets);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

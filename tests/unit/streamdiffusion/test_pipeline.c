@@ -737,7 +737,10 @@ START_TEST(stages_add_up)
         ck_assert_str_eq(stage[i].name, name[i]);
         ck_assert_double_gt(stage[i].ms, 0);
     }
-    ck_assert_double_eq_tol(stage[1].ms + stage[2].ms + stage[3].ms, stage[4].ms, 0.01);
+    /* The frame holds its stages, and handing it over besides. */
+    double sum = stage[1].ms + stage[2].ms + stage[3].ms;
+    ck_assert_double_le(sum, stage[4].ms + 0.01);
+    ck_assert_double_gt(sum, 0.7 * stage[4].ms);
     ck_assert_int_eq(pipeline_stages(p, stage, 1), 5);
 }
 END_TEST

@@ -4,6 +4,12 @@
 
 #include <jansson.h>
 
+static void no_line(void *ctx, const char *text)
+{
+    (void)ctx;
+    ck_abort_msg("%s", text);
+}
+
 START_TEST(entry)
 {
     ck_assert_uint_eq(scope_entry.abi, SCOPE_ABI);
@@ -54,6 +60,8 @@ START_TEST(a_frame)
     const scope_stages *stages = plugin->extension(SCOPE_STAGES);
     scope_stage stage[8];
     ck_assert_int_eq(stages->last(self, stage, 8), 5);
+    const scope_plan *plan = plugin->extension(SCOPE_PLAN);
+    plan->tell(self, no_line, NULL); /* the CPU has nothing to choose */
     plugin->fini(self);
 }
 END_TEST
