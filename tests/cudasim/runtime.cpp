@@ -370,7 +370,7 @@ API(cudaDeviceSynchronize, (void), {
 })
 API(cudaEventCreateWithFlags, (cudaEvent_t * e, unsigned), *e = (cudaEvent_t) new Event())
 SAME(cudaEventCreate, (cudaEvent_t * e), cudaEventCreateWithFlags(e, 0))
-API(cudaEventDestroy, (cudaEvent_t e), delete (Event *)e)
+GIVE_BACK(cudaEventDestroy, (cudaEvent_t e), delete (Event *)e)
 API(cudaEventRecord, (cudaEvent_t handle, cudaStream_t s), {
     Event *e = (Event *)handle;
     std::shared_ptr<Stream> stream = stream_of(s);
@@ -455,5 +455,5 @@ API(cudaGraphLaunch, (cudaGraphExec_t e, cudaStream_t s), {
     return error;
 })
 API(cudaGraphUpload, (cudaGraphExec_t, cudaStream_t), )
-API(cudaGraphDestroy, (cudaGraph_t g), delete (Capture *)g)
-API(cudaGraphExecDestroy, (cudaGraphExec_t g), delete (Capture *)g)
+GIVE_BACK(cudaGraphDestroy, (cudaGraph_t g), delete (Capture *)g)
+GIVE_BACK(cudaGraphExecDestroy, (cudaGraphExec_t g), delete (Capture *)g)

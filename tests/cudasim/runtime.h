@@ -136,6 +136,16 @@ struct Call {
         __VA_ARGS__;                                                                               \
         return cudaSuccess;                                                                        \
     }
+/* The same of one that gives back what the host holds, which a lost device does not hinder. */
+#define GIVE_BACK(name, parameters, ...)                                                           \
+    extern "C" cudaError_t name parameters                                                         \
+    {                                                                                              \
+        Call call(#name);                                                                          \
+        if (call.error && !sticks(call.error))                                                     \
+            return call.error;                                                                     \
+        __VA_ARGS__;                                                                               \
+        return call.error;                                                                         \
+    }
 /* Another name for it. */
 #define SAME(name, parameters, call)                                                               \
     extern "C" cudaError_t name parameters                                                         \

@@ -179,13 +179,14 @@ static inline size_t bed_store(char *to, int dtype, double value)
     uint16_t half = (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
     if (dtype == K_F16) {
         float size = fabsf(f);
-        double step = size < 0x1p-14f ? 0x1p-24 : ldexp(1, ilogbf(size) - 10);
-        uint32_t steps = (uint32_t)nearbyint((double)size / step);
         half = (uint16_t)(bits >> 16 & 0x8000);
-        if (!(size < 65520))
+        if (!(size < 65520)) {
             half |= isnan(f) ? 0x7e00 : 0x7c00;
-        else /* a carry out of the fraction is the next exponent */
-            half |= (uint16_t)(steps + (size < 0x1p-14f ? 0 : (uint32_t)(ilogbf(size) + 14) << 10));
+        } else { /* a carry out of the fraction is the next exponent */
+            int exponent = size < 0x1p-14f ? -14 : ilogbf(size);
+            uint32_t steps = (uint32_t)nearbyint(ldexp((double)size, 10 - exponent));
+            half |= (uint16_t)(steps + (size < 0x1p-14f ? 0 : (uint32_t)(exponent + 14) << 10));
+        }
     }
     memcpy(to, &half, 2);
     return 2;
