@@ -69,6 +69,11 @@ extern const k_backend cuda_backend;
 
 size_t k_size(int dtype); /* bytes of one element; 0: unknown */
 
+static inline int k_is_float(int dtype)
+{
+    return dtype == K_F32 || dtype == K_F16 || dtype == K_BF16;
+}
+
 /* ---- what every backend's ops ask of their arguments ------------------------------------ */
 
 /* "[1, 64, 64, 320]" into a buffer that the caller gives. */

@@ -334,13 +334,13 @@ static const char *weight_fault(const k_weight_desc *d)
         return "the parts must be of equal size";
     for (int i = 0; i < d->parts; i++) {
         const k_array *w = &d->weight[i], *b = &d->bias[i];
-        if (!w->data || (w->dtype != K_F32 && w->dtype != K_F16 && w->dtype != K_BF16))
+        if (!w->data || !k_is_float(w->dtype))
             return "the data must be f32, f16 or bf16";
         if (w->dtype != d->weight[0].dtype)
             return "the parts must be of one type";
         if (!b->data != !d->bias[0].data)
             return "all parts need a bias, or none";
-        if (b->data && b->dtype != K_F32 && b->dtype != K_F16 && b->dtype != K_BF16)
+        if (b->data && !k_is_float(b->dtype))
             return "the bias must be f32, f16 or bf16";
     }
     return NULL;
@@ -372,8 +372,7 @@ static const char *delta_fault(const k_weight_desc *w, const k_delta *c)
     if (!(c->scale >= -FLT_MAX && c->scale <= FLT_MAX))
         return "its scale is not a number";
     for (int i = 0; i < 3; i++) {
-        int type = arrays[i]->dtype, floats = type == K_F32 || type == K_F16 || type == K_BF16;
-        if (arrays[i]->data ? !floats : i < 2)
+        if (arrays[i]->data ? !k_is_float(arrays[i]->dtype) : i < 2)
             return "its factors must be f32, f16 or bf16";
     }
     return NULL;

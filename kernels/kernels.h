@@ -8,9 +8,9 @@
  *          elements apart (ld == c when dense), so a slice of channels is a view. A sequence
  *          of t tokens is [n, 1, t, c], and an image is the sequence of its h*w pixels.
  * Types    Activations inside a network are of type k->real: K_F32 on the CPU, K_F16 on a GPU.
- *          Latents, noise, coefficients and pictures are K_F32 everywhere, token ids K_I32. Ops
- * take either float type for x, y and residual. Weights may be stored in any float type; sums,
- *          statistics and softmax are fp32.
+ *          Latents, noise, coefficients and pictures are K_F32 everywhere, token ids K_I32. On a
+ *          GPU, x, y and residual of a network's op may be of either type. Weights may be stored
+ *          in any float type; sums, statistics and softmax are fp32.
  * Errors   Sticky: after the first failure every op on that context returns at once, so a
  *          network reads as straight-line mathematics. Ask k->status once per frame.
  * Memory   Ops never allocate. A network first runs once between k_plan_begin and k_plan_end:

@@ -363,8 +363,8 @@ static int fast_holds(k_tensor y, k_tensor q, k_tensor key, k_tensor value, int 
 static int shapes_hold(k_ctx *k, k_tensor y, k_tensor q, k_tensor key, k_tensor value, int heads)
 {
     return k_check(k,
-                   is_float(y.dtype) && is_float(q.dtype) && is_float(key.dtype) &&
-                       is_float(value.dtype),
+                   k_is_float(y.dtype) && k_is_float(q.dtype) && k_is_float(key.dtype) &&
+                       k_is_float(value.dtype),
                    "attention", "tensors must be f32, f16 or bf16", y, q, key) &&
            k_check(k, heads > 0 && q.c % heads == 0, "attention",
                    "heads do not divide the channels", y, q, key) &&

@@ -1,11 +1,6 @@
 /* conv.c - convolution: arguments checked, then the matrix product. */
 #include "cuda.h"
 
-static int is_float(int dtype)
-{
-    return dtype == K_F32 || dtype == K_F16 || dtype == K_BF16;
-}
-
 static int shapes_hold(k_ctx *k, k_tensor y, k_tensor x, const k_weight_desc *w, const k_conv *o)
 {
     int stride = o->stride ? o->stride : 1, h = o->up ? 2 * x.h : x.h, wide = o->up ? 2 * x.w : x.w;
@@ -15,8 +10,9 @@ static int shapes_hold(k_ctx *k, k_tensor y, k_tensor x, const k_weight_desc *w,
            k_check(k, x.c == w->in && y.c == w->out, "conv", "channels do not match the weight", y,
                    x, z) &&
            k_check(k,
-                   is_float(x.dtype) && is_float(y.dtype) && (!z.dtype || is_float(z.dtype)) &&
-                       (!o->row.dtype || is_float(o->row.dtype)),
+                   k_is_float(x.dtype) && k_is_float(y.dtype) &&
+                       (!z.dtype || k_is_float(z.dtype)) &&
+                       (!o->row.dtype || k_is_float(o->row.dtype)),
                    "conv", "tensors must be floats", y, x, z) &&
            k_check(k, stride == 1 || stride == 2, "conv", "the stride must be 1 or 2", y, x, z) &&
            k_check(k,

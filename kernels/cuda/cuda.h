@@ -9,8 +9,8 @@
  * tensors.
  *
  * Threads: as in kernels.h; functions that may be called before any other on a thread begin with
- * cuda_enter. One stream per context; forms are made on the stream of the context that plans and
- * are complete when the plan ends.
+ * cuda_enter. One stream per context; forms are made on the loader's own stream, which the context
+ * that plans waits for, and are complete when the plan ends.
  */
 #ifndef KERNELS_CUDA_H
 #define KERNELS_CUDA_H
@@ -35,7 +35,6 @@ typedef struct cuda_device {
     int processors;               /* multiprocessors */
     int shared_bytes;             /* of shared memory that a block may ask for */
     char name[96];                /* "cuda:0 (NVIDIA H200)" */
-    int memory;                   /* k_memory */
     pthread_mutex_t lock;         /* guards what follows, and making of forms */
     size_t bytes;                 /* of device memory that is held */
     size_t promised;              /* of weights that were registered and not prepared yet */
@@ -47,7 +46,7 @@ typedef struct cuda_device {
     struct cuda_library *library; /* owned: cuDNN and cuBLASLt, where they are (library.c) */
 } cuda_device;
 
-typedef struct cuda_ctx cuda_ctx; /* tape.c */
+typedef struct cuda_ctx cuda_ctx; /* tape.h */
 
 static inline cuda_device *cuda_of(const k_ctx *k)
 {
@@ -180,7 +179,7 @@ typedef struct cuda_form {
     int depth; /* elements from one row to the next: taps * in padded to 8 (filters) */
 } cuda_form;
 
-/* Which candidate runs a shape with this weight (gemm.cu): added to under the device's lock, read
+/* Which candidate runs a shape with this weight (gemm.c): added to under the device's lock, read
  * without it, never taken away. */
 enum { CUDA_PICKS = 16 };
 typedef struct cuda_pick {
@@ -210,7 +209,7 @@ int cuda_weight_delta(k_device *device, k_weight *weight, const k_delta *list, i
 /* Forget what plans of the context asked for: all of it, or what the newest did not repeat. */
 void cuda_weights_release(k_ctx *k, int all);
 
-/* ---- the matrix product behind conv and linear (gemm.cu) --------------------------------------
+/* ---- the matrix product behind conv and linear (gemm.c) ---------------------------------------
  *
  * Rows of A are the pixels that a filter sees (implicit GEMM), or plain rows when side is 1.
  * y[m] = act(A[m] w^T + bias + row[m / (oh * ow)] + residual[m]), with K_GEGLU on paired columns.

@@ -60,8 +60,7 @@ static int check_device(int index, const struct cudaDeviceProp *p, char why[K_WH
 }
 
 /* A fresh device that holds nothing but its properties. */
-static cuda_device *describe(int index, const struct cudaDeviceProp *p,
-                             const k_device_options *options)
+static cuda_device *describe(int index, const struct cudaDeviceProp *p)
 {
     cuda_device *d = calloc(1, sizeof *d);
     if (!d)
@@ -71,7 +70,6 @@ static cuda_device *describe(int index, const struct cudaDeviceProp *p,
     d->sm = 10 * p->major + p->minor;
     d->processors = attribute(index, cudaDevAttrMultiProcessorCount);
     d->shared_bytes = attribute(index, cudaDevAttrMaxSharedMemoryPerBlockOptin);
-    d->memory = options->memory;
     snprintf(d->name, sizeof d->name, "cuda:%d (%.64s)", index, p->name);
     pthread_mutex_init(&d->lock, NULL);
     return d;
@@ -79,6 +77,7 @@ static cuda_device *describe(int index, const struct cudaDeviceProp *p,
 
 k_device *cuda_device_open(int index, const k_device_options *options, char why[K_WHY])
 {
+    (void)options; /* memory modes and threads are the CPU's */
     int count;
     if (count_devices(&count, why))
         return NULL;
@@ -96,7 +95,7 @@ k_device *cuda_device_open(int index, const k_device_options *options, char why[
         cudaGetLastError();
         return NULL;
     }
-    cuda_device *d = describe(index, &p, options);
+    cuda_device *d = describe(index, &p);
     if (d)
         d->library = cuda_library_open(d);
     if (d)

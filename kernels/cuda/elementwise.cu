@@ -49,8 +49,8 @@ static void launch_rows(k_ctx *k, void (*eight)(A), void (*one)(A), int wide, k_
 static int floats_hold(k_ctx *k, const char *op, k_tensor y, k_tensor x)
 {
     k_tensor none = {};
-    return k_check(k, is_float(y.dtype) && is_float(x.dtype), op, "tensors must be floats", y, x,
-                   none);
+    return k_check(k, k_is_float(y.dtype) && k_is_float(x.dtype), op, "tensors must be floats", y,
+                   x, none);
 }
 
 static int alike(k_ctx *k, const char *op, k_tensor y, k_tensor x)
@@ -208,7 +208,7 @@ void cuda_add(k_ctx *k, k_tensor y, k_tensor x, k_tensor z)
     int64_t every = k_same_shape(x, z) ? 1 : k_rows(z) == x.n && z.n == x.n ? per_image : rows;
     if (!alike(k, "add", y, x) ||
         !k_check(k,
-                 is_float(z.dtype) && z.c == x.c && (every < rows || rows == 1 || k_rows(z) == 1),
+                 k_is_float(z.dtype) && z.c == x.c && (every < rows || rows == 1 || k_rows(z) == 1),
                  "add", "z must have x's shape, one row for each image, or one row", y, x, z) ||
         k->planning)
         return;

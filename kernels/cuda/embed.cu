@@ -40,7 +40,7 @@ void cuda_embed(k_ctx *k, k_tensor y, k_tensor ids, const k_weight *tokens,
     int t = y.h * y.w, width = y.c;
     int64_t rows = k_rows(y);
     if (!k_check(k,
-                 is_float(y.dtype) && ids.dtype == K_I32 && ids.c == 1 && k_rows(ids) == rows &&
+                 k_is_float(y.dtype) && ids.dtype == K_I32 && ids.c == 1 && k_rows(ids) == rows &&
                      rows <= INT32_MAX,
                  "embed", "ids must be i32 [n, 1, t, 1] and y floats [n, 1, t, c]", y, ids, none) ||
         !k_check(
@@ -97,7 +97,7 @@ static __global__ void sinusoid(const __grid_constant__ sinusoid_args a)
 void cuda_sinusoid(k_ctx *k, k_tensor y, k_tensor t, int sin_first, float shift)
 {
     k_tensor none = {};
-    if (!k_check(k, is_float(y.dtype) && t.dtype == K_F32, "sinusoid",
+    if (!k_check(k, k_is_float(y.dtype) && t.dtype == K_F32, "sinusoid",
                  "y must be floats and t f32 (x is t)", y, t, none) ||
         !k_check(k, y.c % 2 == 0 && k_rows(y) == k_rows(t) && k_rows(y) < 1 << 16, "sinusoid",
                  "y must have even channels and a row for each t", y, t, none) ||

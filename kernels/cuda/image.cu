@@ -21,7 +21,7 @@ static int image_holds(k_ctx *k, const char *op, const k_image *i, k_tensor t, i
                    "pixels must be u8, f16 or f32 (x is the image)", t, picture, none) &&
            k_check(k, i->c == 1 || i->c == 3 || i->c == 4, op,
                    "pixels must have 1, 3 or 4 channels (x is the image)", t, picture, none) &&
-           k_check(k, is_float(t.dtype) && t.c == channels && t.n == i->t && i->h > 0 && i->w > 0,
+           k_check(k, k_is_float(t.dtype) && t.c == channels && t.n == i->t && i->h > 0 && i->w > 0,
                    op,
                    channels == 1 ? "the tensor must be floats [t, h, w, 1] (x is the image)"
                                  : "the tensor must be floats [t, h, w, 3] (x is the image)",

@@ -42,11 +42,6 @@ static inline int is_half(int dtype)
     return dtype == K_F16 || dtype == K_BF16;
 }
 
-static inline int is_float(int dtype)
-{
-    return dtype == K_F32 || is_half(dtype);
-}
-
 /* ---- device side ---------------------------------------------------------------------------- */
 
 /* Wait for the kernels before this one. */

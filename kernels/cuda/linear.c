@@ -1,11 +1,6 @@
 /* linear.c - y = act(x w^T + bias + residual): arguments checked, then the matrix product. */
 #include "cuda.h"
 
-static int is_float(int dtype)
-{
-    return dtype == K_F32 || dtype == K_F16 || dtype == K_BF16;
-}
-
 void cuda_linear(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, const k_linear *o)
 {
     static const k_linear plain = {0};
@@ -19,7 +14,7 @@ void cuda_linear(k_ctx *k, k_tensor y, k_tensor x, const k_weight *w, const k_li
                      (o->act != K_GEGLU || d->out % 2 == 0),
                  "linear", "channels do not match the weight", y, x, z) ||
         !k_check(k, k_rows(x) == k_rows(y), "linear", "rows differ", y, x, z) ||
-        !k_check(k, is_float(x.dtype) && is_float(y.dtype) && (!z.dtype || is_float(z.dtype)),
+        !k_check(k, k_is_float(x.dtype) && k_is_float(y.dtype) && (!z.dtype || k_is_float(z.dtype)),
                  "linear", "tensors must be floats", y, x, z) ||
         !k_check(k, !z.dtype || (z.c == y.c && k_rows(z) == k_rows(y)), "linear",
                  "the residual's shape is not y's", y, x, z))

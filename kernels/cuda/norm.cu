@@ -192,7 +192,7 @@ int cuda_vector_holds(k_ctx *k, const char *op, k_tensor y, k_tensor x, const k_
 {
     k_tensor none = {};
     return k_check(k, k_same_shape(y, x), op, "shapes differ", y, x, none) &&
-           k_check(k, is_float(y.dtype) && is_float(x.dtype), op,
+           k_check(k, k_is_float(y.dtype) && k_is_float(x.dtype), op,
                    "tensors must be f32, f16 or bf16", y, x, none) &&
            k_check(k,
                    w->desc.out == x.c && w->desc.in * w->desc.kh * w->desc.kw == 1 &&
