@@ -9,7 +9,8 @@ DEPS_LIST := $(shell . /etc/os-release 2>/dev/null; echo .ci/deps/$$ID-$${VERSIO
 
 PKGS_SCHEMA := jansson
 PKGS_PLUGIN := jansson libutf8proc
-PKGS_HOST   := jansson libcurl gstreamer-1.0 gstreamer-base-1.0 gstreamer-app-1.0 gstreamer-video-1.0 gstreamer-pbutils-1.0
+PKGS_HOST   := jansson libcurl gstreamer-1.0 gstreamer-base-1.0 gstreamer-app-1.0 gstreamer-video-1.0 gstreamer-pbutils-1.0 \
+               gstreamer-sdp-1.0 gstreamer-rtp-1.0 gio-unix-2.0 libmicrohttpd gnutls libwslay liblo
 
 WARN   := -Wall -Wextra -Wpedantic -Werror
 OPT    ?= -O2 -g
@@ -48,11 +49,11 @@ CUDA_CODE = $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
 	$(foreach a,$(CUDA_PTX),-gencode arch=compute_$(a),code=compute_$(a))
 
 pkg = $(shell pkg-config $(1) $(2) 2>/dev/null)
-src = $(wildcard $(1)/*.c)
+src = $(patsubst ./%,%,$(subst /./,/,$(wildcard $(1)/*.c)))
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 SCHEMA_OBJ  := $(call obj,$(call src,schema))
-HOST_OBJ    := $(call obj,$(filter-out host/main.c,$(call src,host) $(call src,host/media)))
+HOST_OBJ    := $(call obj,$(filter-out host/main.c,$(foreach d,. media worker live http osc,$(call src,host/$(d)))))
 KERNELS_OBJ := $(call obj,$(call src,kernels) $(call src,kernels/cpu) $(CUDA_SRC)) $(CUDA_OBJ) \
                $(foreach i,$(ISAS),$(patsubst %.c,$(BUILD)/obj/%.$(i).o,$(call src,kernels/cpu/simd)))
 SD_OBJ      := $(call obj,$(call src,plugin/streamdiffusion))
@@ -86,6 +87,10 @@ ifneq ($(CUDA),off)
 endif
 endif
 	@mkdir -p $(@D) && touch $@
+
+TEST_TOOLS ?= $(abspath $(BUILD))/tools# clients that are not ours; sanitized tests take those of the plain build
+$(TEST_TOOLS)/ok: $(DEPS_LIST).test .ci/install-test-tools .ci/test-tools.json
+	@.ci/install-test-tools $(TEST_TOOLS) $(DEPS_LIST).test && touch $@
 
 # ---- build --------------------------------------------------------------------------------------
 build: $(BUILD)/deps.ok ## the host, the plugins and the examples
@@ -219,9 +224,9 @@ include tests/cudasim/rules.mk tests/gpu/rules.mk
 E2E := $(sort $(filter-out tests/e2e/lib.sh,$(wildcard tests/e2e/*.sh)))
 JOBS ?= $(shell nproc)
 
-test: $(BUILD)/deps.ok ## set up, build, and run every test
+test: $(BUILD)/deps.ok $(TEST_TOOLS)/ok ## set up, build, and run every test
 	@$(MAKE) --no-print-directory -j$(JOBS) all $(UNITS) $(REPLAYS) $(TOOLS)
-	@BUILD=$(abspath $(BUILD)) tests/run.sh $(JOBS) $(abspath $(UNITS)) \
+	@BUILD=$(abspath $(BUILD)) TOOLS=$(TEST_TOOLS) tests/run.sh $(JOBS) $(abspath $(UNITS)) \
 	  $(addsuffix .sh,$(abspath $(REPLAYS))) $(abspath $(E2E))
 	@$(if $(NVCC),$(MAKE) --no-print-directory test-cudasim $(if $(SAN),,check-sass))
 
@@ -233,7 +238,7 @@ check: $(BUILD)/deps.ok ## the same tests under ASan and UBSan
 	@ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:abort_on_error=0:intercept_tls_get_addr=0 \
 	 LSAN_OPTIONS=suppressions=$(abspath tests/lsan.supp):print_suppressions=0 \
 	 UBSAN_OPTIONS=print_stacktrace=1 TEST_TIMEOUT=900 \
-	 $(MAKE) --no-print-directory BUILD=$(BUILD)/san CUDA_OBJ_DIR=$(CUDA_OBJ_DIR) CUDA_DIR=$(CUDA_DIR) SIM_CU_DIR=$(SIM_CU_DIR) SAN="$(SANITIZE)" OPT="-O1 -g" test
+	 $(MAKE) --no-print-directory BUILD=$(BUILD)/san CUDA_OBJ_DIR=$(CUDA_OBJ_DIR) CUDA_DIR=$(CUDA_DIR) TEST_TOOLS=$(TEST_TOOLS) SIM_CU_DIR=$(SIM_CU_DIR) SAN="$(SANITIZE)" OPT="-O1 -g" test
 
 fuzz: $(BUILD)/deps.ok ## fuzz each target for FUZZ_SECONDS (60) with clang's libFuzzer
 	@tests/fuzz/fuzz.sh $(BUILD)/fuzz $(FUZZ)

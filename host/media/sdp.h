@@ -1,0 +1,23 @@
+/* sdp.h - reading offers and narrowing them down to what is answered. Pure functions of text.
+ *
+ * Under rtc. RFC 8866, 8829 (JSEP), 9725 (WHIP).
+ */
+#ifndef MEDIA_SDP_H
+#define MEDIA_SDP_H
+
+#include "../../plugin/scope_abi.h"
+#include "codec.h"
+
+typedef struct sdp_choice {
+    enum codec video, audio; /* 0: none, or refused */
+    int video_pt, audio_pt, rtx_pt;
+    int twcc_id;          /* extension number of transport-wide congestion control, 0: none */
+    bool sends, receives; /* what the peer means to do with the picture */
+} sdp_choice;
+
+/* The offer with one codec (and its rtx) for the picture and at most one for the sound, or NULL
+ * with *err, EINVAL and a sentence that names what is wrong. `prefer` is taken where the peer
+ * offers it. Owned by the caller (g_free). [any] */
+char *sdp_narrow(const char *offer, enum codec prefer, sdp_choice *choice, scope_error *err);
+
+#endif

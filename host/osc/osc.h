@@ -1,0 +1,27 @@
+/* osc.h - Open Sound Control in and out: every parameter is an address. Over liblo.
+ *
+ * /scope/PARAM          values of the first stream: the first plugin that has the parameter
+ * /scope/ID/PARAM       of the stream with this id or name; /scope/ID/LINK/PARAM of one plugin
+ * /scope/list           answers with /scope/param, one for each: address, types, range, value
+ * /scope/subscribe      this sender is told every change from here on (again within 60 s)
+ * [main]
+ */
+#ifndef OSC_OSC_H
+#define OSC_OSC_H
+
+#include "../live/live.h"
+
+typedef struct osc osc;
+
+/* NULL with *err ("the OSC port 9000 is in use"). */
+osc *osc_open(live *l, const char *listen, int port, scope_error *err);
+void osc_close(osc *o); /* NULL is fine */
+int osc_port(const osc *o);
+
+typedef struct osc_stats {
+    int64_t messages, refused;
+    int subscribers;
+} osc_stats;
+void osc_stats_now(const osc *o, osc_stats *stats);
+
+#endif
