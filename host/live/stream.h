@@ -11,7 +11,7 @@
 
 #include "../frame.h"
 #include "../media/convert.h"
-#include "../schema/schema.h"
+#include "../../schema/schema.h"
 
 #include <gst/gst.h>
 #include <jansson.h>
