@@ -179,8 +179,8 @@ static ssize_t on_recv(wslay_event_context_ptr ctx, uint8_t *to, size_t n, int f
 static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_msg_recv_arg *m,
                        void *user)
 {
-    (void)ctx;
     ws *w = user;
+    wslay_event_send(ctx); /* a pong goes before what the handler says */
     if (w->closing_us) /* we have said goodbye: nothing is listened to any more */
         return;
     if (m->opcode == WSLAY_TEXT_FRAME && w->calls.text) {
