@@ -1,4 +1,4 @@
-/* service.c - /health and /metrics: for who keeps the server running.
+/* service.c - /health, /metrics and /openapi.json: for who keeps the server running.
  *
  * Under serve. Metrics are in Prometheus' text format, version 0.0.4.
  */
@@ -246,6 +246,14 @@ static response *metrics(request *r)
     return answer;
 }
 
+static response *openapi(request *r)
+{
+    char *origin = request_origin(r);
+    response *a = response_json(200, server_openapi(app_of(r)->server, origin));
+    g_free(origin);
+    return a;
+}
+
 const route service_routes[] = {
     {.method = "GET",
      .path = "/health",
@@ -262,5 +270,10 @@ const route service_routes[] = {
      .access = ROUTE_TOKEN,
      .summary = "Numbers for Prometheus",
      .produces = "text/plain"},
+    {.method = "GET",
+     .path = "/openapi.json",
+     .handler = openapi,
+     .access = ROUTE_OPEN,
+     .summary = "These routes, for programs"},
     {0},
 };
