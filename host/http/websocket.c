@@ -92,13 +92,25 @@ static void put_le(uint8_t *to, uint64_t x, int bytes)
         to[i] = (uint8_t)(x >> 8 * i);
 }
 
+/* Colours as in encoder.c, ready for VideoDecoder.configure: browsers take what is unmarked for
+ * BT.709. */
+static void say_format(viewer *v, const packet *p)
+{
+    json_t *m = json_pack("{s:s, s:s, s:i, s:i}", "type", "format", "codec", codec_name(p->codec),
+                          "w", p->w, "h", p->h);
+    if (p->codec != CODEC_JPEG)
+        json_object_set_new(m, "colorSpace",
+                            json_pack("{s:s, s:s, s:s, s:b}", "matrix", "smpte170m", "primaries",
+                                      "smpte170m", "transfer", "smpte170m", "fullRange", 0));
+    ws_json(v->ws, m);
+}
+
 static void send_packet(viewer *v, const packet *p)
 {
     if (p->codec == v->codec && (p->w != v->w || p->h != v->h)) {
         v->w = p->w;
         v->h = p->h;
-        ws_json(v->ws, json_pack("{s:s, s:s, s:i, s:i}", "type", "format", "codec",
-                                 codec_name(p->codec), "w", p->w, "h", p->h));
+        say_format(v, p);
     }
     uint8_t head[HEADER] = {(uint8_t)p->codec, p->key};
     put_le(head + 4, (uint64_t)p->duration_us, 4);
@@ -236,6 +248,7 @@ typedef struct publisher {
     stream_input *in;       /* owned; NULL before it is open */
     decoder *video, *sound; /* owned; NULL before the first packet of each */
     enum codec codec;       /* of `video` */
+    json_t *colours;        /* owned: what the publisher said of them, or NULL */
     bool stopped;           /* closing: nothing is taken any more */
     waker *waker;           /* owned: a key frame is wanted */
 } publisher;
@@ -299,6 +312,13 @@ static void pub_sound(void *ctx, GstBuffer *sound)
     stream_input_sound(p->in, sound);
 }
 
+static void use_colours(publisher *p)
+{
+    const char *matrix = json_string_value(json_object_get(p->colours, "matrix"));
+    if (p->video && matrix)
+        decoder_colours(p->video, matrix, json_is_true(json_object_get(p->colours, "fullRange")));
+}
+
 /* The decoder for a packet of this codec, or NULL when the packet is to be left out. */
 static decoder *decoder_for(publisher *p, enum codec codec, bool key)
 {
@@ -318,6 +338,7 @@ static decoder *decoder_for(publisher *p, enum codec codec, bool key)
         refuse(p, 1011, err.text);
     else if (codec != CODEC_OPUS)
         p->codec = codec;
+    use_colours(p);
     return *d;
 }
 
@@ -347,9 +368,17 @@ static void pub_binary(void *ctx, const void *bytes, size_t n)
 static void pub_text(void *ctx, const char *text, size_t n)
 {
     publisher *p = ctx;
+    if (p->stopped)
+        return;
     json_t *m = json_loadb(text, n, 0, NULL);
-    if (!p->stopped && read_text(p->ws, m))
-        say(p->ws, "error", "error", "the text that a publisher sends is {\"type\": \"clock\"}");
+    const char *type = read_text(p->ws, m);
+    if (type && !strcmp(type, "format")) {
+        json_decref(p->colours);
+        p->colours = json_incref(json_object_get(m, "colorSpace"));
+        use_colours(p);
+    } else if (type) {
+        say(p->ws, "error", "error", "a publisher sends {\"type\": \"format\"} or \"clock\"");
+    }
     json_decref(m);
 }
 
@@ -360,6 +389,7 @@ static void pub_closed(void *ctx)
     decoder_close(p->sound);
     stream_input_close(p->in);
     waker_free(p->waker);
+    json_decref(p->colours);
     g_free(p->key);
     g_free(p->about);
     g_free(p);

@@ -21,7 +21,8 @@ enum {
     BEHIND = 2,                /* with so many waiting, a key frame makes them superfluous */
     SILENT_MAX = 8,            /* packets without a picture: something is wrong */
     ASK_AGAIN_US = 500 * 1000, /* for a key frame that has not come */
-    PIXELS_MAX = 4096 * 4096,  /* larger pictures are refused */
+    FULL = 1 << 8,
+    PIXELS_MAX = 4096 * 4096, /* larger pictures are refused */
 };
 
 struct decoder {
@@ -32,7 +33,8 @@ struct decoder {
     GstAppSrc *src;       /* owned */
     _Atomic int64_t broken;
     atomic_bool failed; /* the pipeline has stopped: start it anew */
-    atomic_bool gave;   /* the packet that went in last has given something */
+    atomic_int said;  /* of the colours: a GstVideoColorMatrix, FULL with it for full range; or 0 */
+    atomic_bool gave; /* the packet that went in last has given something */
 
     GMutex lock;
     GQueue waiting; /* of GstBuffer, owned */
@@ -135,12 +137,22 @@ static void copy_rgb(const GstVideoFrame *from, const scope_video *to)
                (size_t)to->w * 3);
 }
 
+static void take_colours(const decoder *d, GstVideoColorimetry *c)
+{
+    int said = atomic_load(&d->said);
+    if (!said)
+        return;
+    c->matrix = (GstVideoColorMatrix)(said & ~FULL);
+    c->range = said & FULL ? GST_VIDEO_COLOR_RANGE_0_255 : GST_VIDEO_COLOR_RANGE_16_235;
+}
+
 static frame *to_frame(decoder *d, GstBuffer *b)
 {
     GstVideoFrame from;
     if ((int64_t)d->info.width * d->info.height > PIXELS_MAX ||
         !gst_video_frame_map(&from, &d->info, b, GST_MAP_READ))
         return NULL;
+    take_colours(d, &from.info.colorimetry);
     scope_video shape = {
         .t = 1, .h = d->info.height, .w = d->info.width, .c = 3, .dtype = SCOPE_U8};
     scope_error err;
@@ -366,6 +378,21 @@ void decoder_push(decoder *d, const void *bytes, size_t n, int64_t pts_us, bool 
     g_mutex_unlock(&d->lock);
     if (ask)
         d->calls.need_key(d->calls.ctx);
+}
+
+void decoder_colours(decoder *d, const char *matrix, bool full_range)
+{
+    static const struct {
+        const char *name;
+        GstVideoColorMatrix matrix;
+    } names[] = {{"bt709", GST_VIDEO_COLOR_MATRIX_BT709},
+                 {"smpte170m", GST_VIDEO_COLOR_MATRIX_BT601},
+                 {"bt470bg", GST_VIDEO_COLOR_MATRIX_BT601},
+                 {"bt2020-ncl", GST_VIDEO_COLOR_MATRIX_BT2020}};
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        if (!strcmp(names[i].name, matrix))
+            atomic_store(&d->said, (int)names[i].matrix | (full_range ? FULL : 0));
+    }
 }
 
 int64_t decoder_broken(const decoder *d)

@@ -224,6 +224,8 @@ START_TEST(colours)
         encoder *e =
             open_encoder(codecs[_i].codec, codecs[_i].h264, sizes[s][0], sizes[s][1], 4000000);
         decoder *d = open_decoder(codecs[_i].codec);
+        if (codecs[_i].codec == CODEC_H264)
+            decoder_colours(d, "smpte170m", false); /* openh264enc does not mark it */
         for (int c = 0, n = 0; c < (int)G_N_ELEMENTS(rgb); c++) {
             double error = 0;
             for (int i = 0; i < 3; i++, n++) { /* rate control takes a frame or two */
