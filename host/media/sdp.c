@@ -24,6 +24,7 @@ typedef struct section {
 typedef struct offer {
     char **line; /* owned; NULL-terminated, without their ends */
     section session, video, audio;
+    section tagged; /* the first of the bundle, whose transport all share; RFC 9143 section 7.2.1 */
 } offer;
 
 /* What is kept of one section. */
@@ -315,37 +316,41 @@ static int check_transport(const offer *o, section s, const char *kind, scope_er
     return 0;
 }
 
-static bool in_words(const char *words, const char *word)
+/* The words of a group, or none. */
+static char **bundle_of(const offer *o)
 {
-    char **all = g_strsplit(words, " ", 64);
-    bool is = g_strv_contains((const char *const *)all, word);
-    g_strfreev(all);
-    return is;
+    const char *group = own_attribute(o, o->session, "group");
+    group = group ? after(group, "BUNDLE ") : NULL;
+    return g_strsplit(group ? group : "", " ", 64);
 }
 
 /* RFC 9143: picture and sound share one transport. */
-static int check_bundle(const offer *o, scope_error *err)
+static int check_bundle(offer *o, scope_error *err)
 {
     const section all[] = {o->video, o->audio};
-    const char *group = own_attribute(o, o->session, "group");
-    group = group ? after(group, "BUNDLE ") : NULL;
-    for (int i = 0; i < 2; i++) {
-        const char *mid = all[i].end ? own_attribute(o, all[i], "mid") : NULL;
-        if (!all[i].end)
-            continue;
+    char **mids = bundle_of(o), *first = NULL;
+    int rc = 0;
+    for (int i = 0; i < 2 && all[i].end && !rc; i++) {
+        const char *kind = i ? "audio" : "video", *mid = own_attribute(o, all[i], "mid");
         if (!mid || !*mid || strlen(mid) > 64 || strchr(mid, ' '))
-            return error_set(err, SCOPE_EINVAL, "offer",
-                             "the offer's %s lacks a name, a=mid:", i ? "audio" : "video");
-        if (i && !strcmp(mid, own_attribute(o, o->video, "mid")))
-            return error_set(err, SCOPE_EINVAL, "offer",
-                             "the offer's video and audio have the same name, a=mid:");
-        if (group ? !in_words(group, mid) : o->audio.end != 0)
-            return error_set(err, SCOPE_EINVAL, "offer",
-                             "the offer's %s is not in a=group:BUNDLE; picture and sound share one "
-                             "transport here",
-                             i ? "audio" : "video");
+            rc = error_set(err, SCOPE_EINVAL, "offer", "the offer's %s lacks a name, a=mid:", kind);
+        else if (first && !strcmp(mid, first))
+            rc = error_set(err, SCOPE_EINVAL, "offer",
+                           "the offer's video and audio have the same name, a=mid:");
+        else if ((mids[0] || o->audio.end) && !g_strv_contains((const char *const *)mids, mid))
+            rc = error_set(err, SCOPE_EINVAL, "offer",
+                           "the offer's %s is not in a=group:BUNDLE; picture and sound share one "
+                           "transport here",
+                           kind);
+        else if (!mids[0] || !strcmp(mid, mids[0]))
+            o->tagged = all[i];
+        first = first ? first : (char *)mid;
     }
-    return 0;
+    if (!rc && !o->tagged.end)
+        rc = error_set(err, SCOPE_EINVAL, "offer",
+                       "the first name in a=group:BUNDLE is that of no section of the offer");
+    g_strfreev(mids);
+    return rc;
 }
 
 static int check(offer *o, scope_error *err)
@@ -370,7 +375,8 @@ static bool keep_candidate(const char *value)
     return keep;
 }
 
-/* Said in each section, also where the offer says it once for all: webrtcbin looks there. */
+/* Said in each section, once more, since webrtcbin looks there; what is said elsewhere than in the
+ * tagged section or for the session would be of a transport that is not used. */
 static const char *const of_transport[] = {"ice-ufrag", "ice-pwd", "fingerprint", "setup",
                                            "rtcp-mux"};
 
@@ -427,14 +433,16 @@ static void write_section(GString *to, const offer *o, section s, const kept *k)
         g_string_append_printf(to, " %d", k->rtx);
     g_string_append(to, "\r\nc=IN IP4 0.0.0.0\r\n");
     for (size_t i = 0; i < G_N_ELEMENTS(of_transport); i++) {
-        const char *value = attribute(o, s, of_transport[i]);
+        const char *value = attribute(o, o->tagged, of_transport[i]);
         g_string_append_printf(to, "a=%s%s%s\r\n", of_transport[i], *value ? ":" : "", value);
     }
     g_string_append_printf(to, "a=%s\r\n", k->direction);
     for (int i = s.first + 1, candidates = 0; i < s.end; i++) {
         const char *a = after(o->line[i], "a=");
-        if (a && keep_attribute(a, k) &&
-            (!after(a, "candidate:") || ++candidates <= CANDIDATES_MAX))
+        bool candidate = a && after(a, "candidate:");
+        if (candidate && (s.first != o->tagged.first || ++candidates > CANDIDATES_MAX))
+            continue;
+        if (a && keep_attribute(a, k))
             g_string_append_printf(to, "a=%s\r\n", a);
     }
 }

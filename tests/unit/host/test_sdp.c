@@ -184,13 +184,17 @@ START_TEST(aiortc)
     ck_assert(c.sends && c.receives);
     const char *audio = strstr(text, "m=audio"), *video = strstr(text, "m=video");
     ck_assert(audio < video); /* the order is the peer's */
-    ck_assert_ptr_nonnull(strstr(text, " 192.0.2.2 60521 typ host"));
+    ck_assert_ptr_nonnull(strstr(text, " 192.0.2.2 41760 typ host"));
     ck_assert_ptr_null(strstr(text, "sha-512"));
     g_free(text);
-    /* A name instead of an address is not looked up. */
-    char *named = with_all(offer, " 192.0.2.2 60521", " 5ab2c1.local 60521");
-    text = narrow(named, CODEC_H264, &c);
+    /* Its sections have transports of their own; the first one's is what a bundle uses. */
     ck_assert_ptr_null(strstr(text, "60521"));
+    ck_assert_ptr_null(strstr(text, "a=ice-ufrag:99UX"));
+    ck_assert_ptr_nonnull(strstr(video, "a=ice-ufrag:ypRg\r\na=ice-pwd:5rIQ1Li1VKykLf42Gjx1Cu"));
+    /* A name instead of an address is not looked up. */
+    char *named = with_all(offer, " 192.0.2.2 41760", " 5ab2c1.local 41760");
+    text = narrow(named, CODEC_H264, &c);
+    ck_assert_ptr_null(strstr(text, "41760"));
     ck_assert_ptr_nonnull(strstr(text, "fd00::2"));
     g_free(text);
     g_free(named);
@@ -295,6 +299,7 @@ START_TEST(refusals)
         {"a=mid:0\r\n", "", "video lacks a name", "offer"},
         {"a=mid:1\r\n", "a=mid:0\r\n", "same name", "offer"},
         {"BUNDLE 0 1", "BUNDLE 0", "audio is not in a=group:BUNDLE", "offer"},
+        {"BUNDLE 0 1", "BUNDLE 2 0 1", "first name in a=group:BUNDLE", "offer"},
         {"a=group:BUNDLE 0 1\r\n", "", "video is not in a=group:BUNDLE", "offer"},
     };
     char *offer = load("whip_offer_chromium156_h264");
