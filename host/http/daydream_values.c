@@ -82,17 +82,13 @@ static json_t *refuse_choice(scope_error *err, const daydream_field *f, const ch
 /* ---- single values ------------------------------------------------------------------------------
  */
 
+/* A whole number that every client can tell from its neighbours. */
 static bool whole(const json_t *v, json_int_t *n)
 {
-    if (json_is_integer(v)) {
-        *n = json_integer_value(v);
-        return true;
-    }
-    double x = json_is_real(v) ? json_real_value(v) : NAN;
-    if (!(fabs(x) <= 9007199254740991.0) || x != floor(x))
-        return false;
-    *n = (json_int_t)x;
-    return true;
+    const json_int_t most = ((json_int_t)1 << 53) - 1;
+    double x = json_is_real(v) ? json_real_value(v) : 0;
+    *n = json_is_integer(v) ? json_integer_value(v) : fabs(x) <= (double)most ? (json_int_t)x : 0;
+    return json_is_integer(v) ? *n >= -most && *n <= most : json_is_real(v) && (double)*n == x;
 }
 
 static json_t *check_number(const daydream_field *f, const json_t *v, const char *path,
