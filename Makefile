@@ -72,7 +72,7 @@ LINK_kernels         = $(call LIB,kernels) -ldnnl $(CUDA_LIBS) -lm
 LINK_streamdiffusion = $(call LIB,streamdiffusion) $(call LIB,kernels) -ldnnl $(CUDA_LIBS) $(call pkg,--libs,$(PKGS_PLUGIN)) -lm
 LINK_host            = $(call LIB,host) $(call LIB,schema) $(call pkg,--libs,$(PKGS_HOST)) -ldl -lm
 
-.PHONY: help deps build test check bench bench-tiny oracle demo live doc fmt fmt-check fuzz install clean
+.PHONY: help deps build test check bench bench-tiny oracle demo live soak doc fmt fmt-check fuzz install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -245,6 +245,10 @@ check: $(BUILD)/deps.ok ## the same tests under ASan and UBSan
 	 LSAN_OPTIONS=suppressions=$(abspath tests/lsan.supp):print_suppressions=0 \
 	 UBSAN_OPTIONS=print_stacktrace=1 TEST_TIMEOUT=900 \
 	 $(MAKE) --no-print-directory BUILD=$(BUILD)/san CUDA_OBJ_DIR=$(CUDA_OBJ_DIR) CUDA_DIR=$(CUDA_DIR) TEST_TOOLS=$(TEST_TOOLS) SIM_CU_DIR=$(SIM_CU_DIR) SAN="$(SANITIZE)" OPT="-O1 -g" test
+
+soak: $(BUILD)/deps.ok $(TEST_TOOLS)/ok ## the server for SOAK_MINUTES (20), with everything going on at once
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@BUILD=$(abspath $(BUILD)) TOOLS=$(TEST_TOOLS) tests/soak/soak.sh
 
 fuzz: $(BUILD)/deps.ok ## fuzz each target for FUZZ_SECONDS (60) with clang's libFuzzer
 	@tests/fuzz/fuzz.sh $(BUILD)/fuzz $(FUZZ)
