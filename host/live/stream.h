@@ -181,5 +181,6 @@ void stream_stats_now(stream *s, stream_stats *stats); /* [any] */
 /* The stream as JSON: everything above but the secrets, for REST, the page and people; new
  * reference. [main] */
 json_t *stream_json(stream *s);
+json_t *stream_stats_json(stream *s); /* its member "stats" alone; new reference [main] */
 
 #endif
