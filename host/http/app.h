@@ -14,6 +14,7 @@ typedef struct serve_options serve_options;
 typedef struct app {
     live *live;                   /* owned by serve */
     server *server;               /* owned by serve */
+    struct osc *osc;              /* owned by serve; NULL without OSC */
     const serve_options *options; /* serve_options.h */
     int64_t started_us;
 } app;
@@ -36,6 +37,7 @@ extern const route library_routes[];   /* /api/v1/plugins presets assets recordi
 extern const route scope_routes[];     /* Daydream Scope's reads */
 extern const route daydream_routes[];  /* /v1/streams */
 extern const route whip_routes[];      /* WHIP and WHEP */
+extern const route hls_routes[];       /* HLS files */
 extern const route websocket_routes[]; /* publishing and watching by WebSocket, MJPEG, pictures */
 
 #endif
