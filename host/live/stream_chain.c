@@ -80,7 +80,9 @@ static stage *stage_open(stream *s, const want *w, const char *by, uint64_t tag,
     ask first = {0, g->generation, by, tag};
     g_array_append_val(g->asks, first);
     remote_plugin plugin = {.path = g->path, .id = g->plugin, .schema = g->schema};
-    g->remote = remote_open(live_remotes(s->live), &plugin, w->values, &stage_calls, err);
+    remote_calls calls = stage_calls;
+    calls.ctx = g;
+    g->remote = remote_open(live_remotes(s->live), &plugin, w->values, &calls, err);
     if (!g->remote) {
         stage_unref(g);
         return NULL;
