@@ -10,7 +10,7 @@ DEPS_LIST := $(shell . /etc/os-release 2>/dev/null; echo .ci/deps/$$ID-$${VERSIO
 PKGS_SCHEMA := jansson
 PKGS_PLUGIN := jansson libutf8proc
 PKGS_HOST   := jansson libcurl gstreamer-1.0 gstreamer-base-1.0 gstreamer-app-1.0 gstreamer-video-1.0 gstreamer-pbutils-1.0 \
-               gstreamer-sdp-1.0 gstreamer-rtp-1.0 gio-unix-2.0 libmicrohttpd gnutls libwslay liblo
+               gstreamer-sdp-1.0 gstreamer-rtp-1.0 gio-unix-2.0 libmicrohttpd gnutls liblo
 
 WARN   := -Wall -Wextra -Wpedantic -Werror
 OPT    ?= -O2 -g
@@ -53,7 +53,7 @@ src = $(patsubst ./%,%,$(subst /./,/,$(wildcard $(1)/*.c)))
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 SCHEMA_OBJ  := $(call obj,$(call src,schema))
-HOST_OBJ    := $(call obj,$(filter-out host/main.c,$(foreach d,. media worker live http osc,$(call src,host/$(d)))))
+HOST_OBJ    := $(call obj,$(filter-out host/main.c,$(foreach d,. media worker live http osc,$(call src,host/$(d))))) $(BUILD)/obj/gen/page.o
 KERNELS_OBJ := $(call obj,$(call src,kernels) $(call src,kernels/cpu) $(CUDA_SRC)) $(CUDA_OBJ) \
                $(foreach i,$(ISAS),$(patsubst %.c,$(BUILD)/obj/%.$(i).o,$(call src,kernels/cpu/simd)))
 SD_OBJ      := $(call obj,$(call src,plugin/streamdiffusion))
@@ -70,7 +70,7 @@ LIB = $(BUILD)/lib/lib$(1).a
 LINK_schema          = $(call LIB,schema) $(call pkg,--libs,$(PKGS_SCHEMA)) -lm
 LINK_kernels         = $(call LIB,kernels) -ldnnl $(CUDA_LIBS) -lm
 LINK_streamdiffusion = $(call LIB,streamdiffusion) $(call LIB,kernels) -ldnnl $(CUDA_LIBS) $(call pkg,--libs,$(PKGS_PLUGIN)) -lm
-LINK_host            = $(call LIB,host) $(call LIB,schema) $(call pkg,--libs,$(PKGS_HOST)) -ldl -lm
+LINK_host            = $(call LIB,host) $(call LIB,schema) $(call pkg,--libs,$(PKGS_HOST)) -lwslay -ldl -lm
 
 .PHONY: help deps build test check bench bench-tiny oracle demo live soak doc fmt fmt-check fuzz install clean
 .DELETE_ON_ERROR:
@@ -172,6 +172,21 @@ $(BUILD)/gen/schema.json.h: plugin/streamdiffusion/schema.json
 $(BUILD)/gen/styles.json.h: plugin/streamdiffusion/styles.json
 $(SCHEMA_OBJ): $(BUILD)/gen/base.json.h
 $(SD_OBJ): $(BUILD)/gen/schema.json.h $(BUILD)/gen/styles.json.h
+
+# The page of `scope serve`: whatever lies in host/http/web/, as one GResource.
+WEB := host/http/web
+WEB_FILES := $(sort $(shell find $(WEB) -type f))
+$(BUILD)/gen/page.list: FORCE
+	@mkdir -p $(@D) && echo $(WEB_FILES) | cmp -s - $@ || echo $(WEB_FILES) >$@
+$(BUILD)/gen/page.xml: $(BUILD)/gen/page.list
+	@{ echo '<gresources><gresource prefix="/page">'; \
+	   printf '<file>%s</file>\n' $(WEB_FILES:$(WEB)/%=%); echo '</gresource></gresources>'; } >$@
+$(BUILD)/gen/page.c: $(BUILD)/gen/page.xml $(WEB_FILES)
+	@glib-compile-resources --generate-source --c-name page --sourcedir $(WEB) --target $@ $<
+$(BUILD)/obj/gen/page.o: $(BUILD)/gen/page.c
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS_ALL) -Wno-overlength-strings $(call pkg,--cflags,gio-2.0) -c -o $@ $<
+.PHONY: FORCE
 
 # ---- tests: tests/unit/LAYER/test_x.c links the library of its layer ------------------------------
 CHECK_LIBS = $(call pkg,--libs,check)
