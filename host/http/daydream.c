@@ -139,6 +139,10 @@ static int read_body(const json_t *o, bool create, body *b, scope_error *err)
         status = read_text(o, "output_rtmp_url", &b->url, err);
     if (!status && b->user && (!*b->user || strlen(b->user) > 512))
         status = error_set(err, SCOPE_EINVAL, "user_id", "user_id must have 1 to 512 bytes");
+    if (!status && b->url && *b->url && !g_str_has_prefix(b->url, "rtmp://") &&
+        !g_str_has_prefix(b->url, "rtmps://"))
+        status = error_set(err, SCOPE_EINVAL, "output_rtmp_url",
+                           "output_rtmp_url must begin with rtmp:// or rtmps://");
     if (json_is_null(json_object_get(o, "output_rtmp_url")))
         b->url = "";
     if (b->name && !*b->name)
@@ -215,8 +219,14 @@ static response *patch(request *r)
     scope_error err = {0};
     if (!o)
         return bad;
-    if (read_body(o, false, &b, &err) || (b.params && daydream_change(d, b.params, &err)) ||
-        (b.name && stream_rename(d->stream, b.name, &err)))
+    char *was = g_strdup(stream_name(d->stream));
+    int bad_body = read_body(o, false, &b, &err);
+    if (!bad_body && b.name)
+        bad_body = stream_rename(d->stream, b.name, &err);
+    if (!bad_body && b.params && (bad_body = daydream_change(d, b.params, &err)))
+        stream_rename(d->stream, was, &(scope_error){0});
+    g_free(was);
+    if (bad_body)
         return refuse(r, &err);
     if (b.url && daydream_push(d, b.url, &err))
         return response_error(r, 400, invalid, "output_rtmp_url", "%s", err.text);

@@ -13,7 +13,4 @@ json_t *daydream_stream_json(daydream *d, const char *origin);
 /* Daydream's {success, error, data}, and beside them the flat keys of self-hosted servers. */
 json_t *daydream_status_json(daydream *d, const char *origin, const char *request_id);
 
-/* The schemas that the routes refer to. */
-void daydream_shapes(server *s);
-
 #endif
