@@ -123,7 +123,10 @@ static int open_server(serve *s, scope_error *err)
         .behind_proxy = s->o.behind_proxy,
     };
     s->app.server = server_new(&o, tables, &s->app, err);
-    return s->app.server ? 0 : err->status;
+    if (!s->app.server)
+        return err->status;
+    shapes_tell(s->app.server);
+    return 0;
 }
 
 /* The stream that the settings ask for. */
