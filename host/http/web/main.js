@@ -160,6 +160,8 @@ function bar() {
 const TABS = {source: "Source", controls: "Controls", outputs: "Outputs"};
 
 function showTab(name) {
+  if (name === "source" && innerWidth > 900) // a tab of narrow screens
+    name = "controls";
   document.body.dataset.tab = name;
   kept.set("tab", name);
   for (const b of $("tabs").children)
