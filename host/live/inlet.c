@@ -81,13 +81,14 @@ static gboolean on_tell(gpointer user)
     char reason[sizeof i->reason];
     g_mutex_lock(&i->lock);
     i->tell = 0;
+    bool ended = i->state == INLET_ENDED;
     g_strlcpy(reason, i->reason, sizeof reason);
     g_mutex_unlock(&i->lock);
     if (!i->in)
         return G_SOURCE_REMOVE;
     stream_input_notice(i->in, reason);
     if (*reason && strcmp(reason, i->logged))
-        log_line(SCOPE_WARN, i->about_stream, "%s", reason);
+        log_line(ended ? SCOPE_INFO : SCOPE_WARN, i->about_stream, "%s", reason);
     g_strlcpy(i->logged, reason, sizeof i->logged);
     return G_SOURCE_REMOVE;
 }

@@ -70,6 +70,8 @@ enum stream_state stream_state_now(const stream *s);
  */
 const char *stream_notice(const stream *s);
 live *stream_live(const stream *s);
+/* Tell listeners (STATE) that something kept with it is different: the source, an output. [main] */
+void stream_changed(stream *s);
 /* Things that others keep with a stream (the Daydream parameters); freed with it. */
 void stream_attach(stream *s, const char *what, void *data, GDestroyNotify destroy);
 void *stream_attached(const stream *s, const char *what);
