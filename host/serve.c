@@ -6,6 +6,7 @@
 #include "command.h"
 #include "error.h"
 #include "log.h"
+#include "presets.h"
 #include "serve_check.h"
 #include "serve_options.h"
 #include "version.h"
@@ -116,13 +117,16 @@ static int open_server(serve *s, scope_error *err)
         .listen = s->o.listen,
         .port = (int)s->o.port,
         .token = s->o.token,
-        .host = s->o.public_host,
+        .public_host = s->o.public_host,
         .tls_cert = s->cert,
         .tls_key = s->key,
         .behind_proxy = s->o.behind_proxy,
     };
     s->app.server = server_new(&o, tables, &s->app, err);
-    return s->app.server ? 0 : err->status;
+    if (!s->app.server)
+        return err->status;
+    shapes_tell(s->app.server);
+    return 0;
 }
 
 /* The stream that the settings ask for. */
@@ -130,8 +134,13 @@ static int first_stream(serve *s, scope_error *err)
 {
     if (!s->o.plugin)
         return 0;
+    const schema *sc;
+    const registry_entry *e = live_plugin(s->app.live, s->o.plugin, &sc, err);
+    json_t *values = e && s->o.preset ? presets_read(e, s->o.preset, err) : NULL;
+    if (!e || (s->o.preset && !values))
+        return err->status;
     stream *st = live_create(s->app.live, "main", err);
-    json_t *chain = json_pack("[{s:s}]", "plugin", s->o.plugin);
+    json_t *chain = json_pack("[{s:s, s:o*}]", "plugin", e->id, "values", values);
     json_t *source = s->o.source ? json_pack("{s:s}", "url", s->o.source) : NULL;
     int status = st ? stream_chain(st, chain, err) : err->status;
     if (!status && source)

@@ -30,6 +30,9 @@ stream *app_stream(request *r, response **answer);
  * 404 that says nothing about which there are. */
 stream *app_by_key(request *r, enum stream_key which, response **answer);
 
+/* The schemas that the routes below refer to. */
+void shapes_tell(server *s);
+
 extern const route page_routes[];      /* the embedded page */
 extern const route service_routes[];   /* /health /metrics /openapi.json */
 extern const route streams_routes[];   /* /api/v1/streams: chains, sources, outputs, control */

@@ -8,6 +8,7 @@
 
 #include "../error.h"
 #include "../log.h"
+#include "../presets.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>
@@ -165,17 +166,6 @@ static response *rescan(request *r)
 /* ---- presets
  * ---------------------------------------------------------------------------------------- */
 
-/* Those that come with a plugin: presets/PLUGIN/ beside its library. For g_free. */
-static char *shipped(const registry_entry *e, const char *name)
-{
-    char *dir = g_path_get_dirname(e->path), *file = name ? g_strconcat(name, ".json", NULL) : NULL;
-    const char *dot = strrchr(e->id, '.');
-    char *path = g_build_filename(dir, "presets", dot ? dot + 1 : e->id, file, NULL);
-    g_free(dir);
-    g_free(file);
-    return path;
-}
-
 static char *own(request *r, const registry_entry *e, const char *name)
 {
     char *file = name ? g_strconcat(name, ".json", NULL) : NULL;
@@ -216,7 +206,7 @@ static response *presets(request *r)
     if (!e)
         return bad;
     json_t *all = json_object();
-    char *mine = own(r, e, NULL), *theirs = shipped(e, NULL);
+    char *mine = own(r, e, NULL), *theirs = presets_folder(e);
     add_presets(all, mine, "own");
     add_presets(all, theirs, "plugin");
     g_free(mine);
@@ -234,15 +224,12 @@ static response *preset(request *r)
         return bad;
     if (!is_name(name))
         return bad_name(r, name);
-    char *mine = own(r, e, name), *theirs = shipped(e, name);
+    scope_error err;
+    char *mine = own(r, e, name);
     json_t *values = json_load_file(mine, 0, NULL);
-    if (!values)
-        values = json_load_file(theirs, 0, NULL);
     g_free(mine);
-    g_free(theirs);
-    if (!values)
-        return response_error(r, 404, "LIBRARY/NOT_FOUND", NULL, "%s has no preset \"%s\"", e->id,
-                              name);
+    if (!values && !(values = presets_read(e, name, &err)))
+        return response_error(r, 404, "LIBRARY/NOT_FOUND", NULL, "%s", err.text);
     return response_json(200, json_pack("{s:o}", "values", values));
 }
 

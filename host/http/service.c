@@ -1,4 +1,4 @@
-/* service.c - /health and /metrics: for who keeps the server running.
+/* service.c - /health, /metrics and /openapi.json: for who keeps the server running.
  *
  * Under serve. Metrics are in Prometheus' text format, version 0.0.4.
  */
@@ -154,9 +154,27 @@ static void stream_metrics(GString *out, live *l)
     g_free(all);
 }
 
+enum { WORKERS_MAX = 256 };
+
+static response *workers(request *r)
+{
+    remotes_about *about = g_new0(remotes_about, WORKERS_MAX);
+    int count =
+        MIN(remotes_about_all(live_remotes(app_of(r)->live), about, WORKERS_MAX), WORKERS_MAX);
+    json_t *all = json_array();
+    for (int i = 0; i < count; i++)
+        json_array_append_new(all, json_pack("{s:s, s:i, s:i, s:i, s:I, s:s}", "plugin",
+                                             about[i].plugin, "pid", about[i].pid, "instances",
+                                             about[i].instances, "restarts", about[i].restarts,
+                                             "rss_bytes", (json_int_t)about[i].rss_bytes,
+                                             "last_fault", about[i].last_fault));
+    g_free(about);
+    return response_json(200, json_pack("{s:o}", "workers", all));
+}
+
 static void worker_metrics(GString *out, remotes *all)
 {
-    enum { WORKERS_MAX = 256, OF_WORKER = 3 };
+    enum { OF_WORKER = 3 };
     static const family of_worker[OF_WORKER] = {
         {"worker_resident_bytes", "gauge", "Memory of a plugin's process."},
         {"worker_instances", "gauge", "Streams that it works for."},
@@ -211,6 +229,17 @@ static void server_metrics(GString *out, app *a)
     }
 }
 
+static int entries(const char *path)
+{
+    int count = 0;
+    GDir *dir = g_dir_open(path, 0, NULL);
+    while (dir && g_dir_read_name(dir))
+        count++;
+    if (dir)
+        g_dir_close(dir);
+    return count;
+}
+
 /* Of this process, by the names that Prometheus' own libraries use. */
 static void process_metrics(GString *out)
 {
@@ -219,17 +248,13 @@ static void process_metrics(GString *out)
     if (g_file_get_contents("/proc/self/statm", &text, NULL, NULL))
         sscanf(text, "%*u %lu", &pages);
     g_free(text);
-    int fds = 0;
-    GDir *dir = g_dir_open("/proc/self/fd", 0, NULL);
-    while (dir && g_dir_read_name(dir))
-        fds++;
-    if (dir)
-        g_dir_close(dir);
     g_string_append_printf(out,
                            "# TYPE process_resident_memory_bytes gauge\n"
                            "process_resident_memory_bytes %lu\n"
-                           "# TYPE process_open_fds gauge\nprocess_open_fds %d\n",
-                           pages * (unsigned long)sysconf(_SC_PAGESIZE), fds - 1);
+                           "# TYPE process_open_fds gauge\nprocess_open_fds %d\n"
+                           "# TYPE process_threads gauge\nprocess_threads %d\n",
+                           pages * (unsigned long)sysconf(_SC_PAGESIZE),
+                           entries("/proc/self/fd") - 1, entries("/proc/self/task"));
 }
 
 static response *metrics(request *r)
@@ -246,6 +271,14 @@ static response *metrics(request *r)
     return answer;
 }
 
+static response *openapi(request *r)
+{
+    char *origin = request_origin(r);
+    response *a = response_json(200, server_openapi(app_of(r)->server, origin));
+    g_free(origin);
+    return a;
+}
+
 const route service_routes[] = {
     {.method = "GET",
      .path = "/health",
@@ -257,10 +290,20 @@ const route service_routes[] = {
                "\"type\":\"string\"},\"gpu_available\":{\"type\":\"boolean\"},\"active_streams\":{"
                "\"type\":\"integer\"}}}"},
     {.method = "GET",
+     .path = "/api/v1/workers",
+     .handler = workers,
+     .access = ROUTE_TOKEN,
+     .summary = "The processes that plugins run in"},
+    {.method = "GET",
      .path = "/metrics",
      .handler = metrics,
      .access = ROUTE_TOKEN,
      .summary = "Numbers for Prometheus",
      .produces = "text/plain"},
+    {.method = "GET",
+     .path = "/openapi.json",
+     .handler = openapi,
+     .access = ROUTE_OPEN,
+     .summary = "These routes, for programs"},
     {0},
 };

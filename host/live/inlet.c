@@ -8,7 +8,6 @@
 #include "live.h"
 
 #include "../error.h"
-#include "../log.h"
 
 #include <string.h>
 
@@ -32,7 +31,6 @@ typedef struct inlet {
     bool loop;
     int fps;
     frame_pool *pool; /* borrowed from live */
-    char about_stream[64], logged[256];
     GThread *thread;
     GMutex lock;
     GCond wake;
@@ -81,15 +79,10 @@ static gboolean on_tell(gpointer user)
     char reason[sizeof i->reason];
     g_mutex_lock(&i->lock);
     i->tell = 0;
-    bool ended = i->state == INLET_ENDED;
     g_strlcpy(reason, i->reason, sizeof reason);
     g_mutex_unlock(&i->lock);
-    if (!i->in)
-        return G_SOURCE_REMOVE;
-    stream_input_notice(i->in, reason);
-    if (*reason && strcmp(reason, i->logged))
-        log_line(ended ? SCOPE_INFO : SCOPE_WARN, i->about_stream, "%s", reason);
-    g_strlcpy(i->logged, reason, sizeof i->logged);
+    if (i->in)
+        stream_notify(i->all->stream, "source", *reason ? reason : NULL);
     return G_SOURCE_REMOVE;
 }
 
@@ -300,6 +293,7 @@ static void drop(inlets *all)
     i->in = NULL;
     g_ptr_array_add(all->gone, i);
     stream_input_close(in);
+    stream_notify(all->stream, "source", NULL);
 }
 
 static void on_replaced(void *ctx)
@@ -383,7 +377,6 @@ int inlet_set(stream *s, const json_t *source, scope_error *err)
     i->fps = fps;
     i->pool = live_frames(l);
     i->state = INLET_CONNECTING;
-    g_snprintf(i->about_stream, sizeof i->about_stream, "stream %s", stream_id(s));
     g_mutex_init(&i->lock);
     g_cond_init(&i->wake);
     stream_input_calls calls = {all, on_replaced};

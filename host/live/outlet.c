@@ -9,7 +9,6 @@
 #include "outlet_parts.h"
 
 #include "../error.h"
-#include "../log.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>
@@ -55,15 +54,12 @@ static json_t *to_json(outlet *o)
 gboolean outlet_on_tell(gpointer user)
 {
     outlet *o = user;
-    char reason[sizeof o->reason], about[64];
+    char text[sizeof o->reason];
     g_mutex_lock(&o->lock);
     o->tell = 0;
-    g_strlcpy(reason, o->reason, sizeof reason);
+    g_strlcpy(text, o->reason, sizeof text);
     g_mutex_unlock(&o->lock);
-    g_snprintf(about, sizeof about, "stream %s", stream_id(o->stream));
-    if (*reason)
-        log_line(SCOPE_WARN, about, "%s: %s", o->name, reason);
-    stream_changed(o->stream);
+    stream_notify(o->stream, o->id, *text ? text : NULL);
     return G_SOURCE_REMOVE;
 }
 
@@ -130,6 +126,7 @@ static void outlet_free(outlet *o)
     stop(o);
     join(o);
     tell_done(o);
+    stream_notify(o->stream, o->id, NULL);
     record_close(&o->file);
     if (o->kind == MUXER_HLS && o->target)
         remove_folder(o->target);

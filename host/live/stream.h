@@ -69,10 +69,14 @@ enum stream_state stream_state_now(const stream *s);
 /* What a person should know now ("invert crashed (Segmentation fault); starting it again"), or "".
  */
 const char *stream_notice(const stream *s);
+/* Something else that a person should know, as part of the notice: what becomes of a source or an
+ * output. `who` tells them apart; NULL takes it back. Tells STREAM_STATE. */
+void stream_notify(stream *s, const char *who, const char *text);
 live *stream_live(const stream *s);
 /* Tell listeners (STATE) that something kept with it is different: the source, an output. [main] */
 void stream_changed(stream *s);
-/* Things that others keep with a stream (the Daydream parameters); freed with it. */
+/* Things that others keep with a stream (the Daydream parameters); destroyed when listeners have
+ * heard of its end, or when another (or NULL) takes their place. */
 void stream_attach(stream *s, const char *what, void *data, GDestroyNotify destroy);
 void *stream_attached(const stream *s, const char *what);
 
@@ -128,9 +132,6 @@ void stream_input_frame(stream_input *in, frame *f);
 void stream_input_sound(stream_input *in, GstBuffer *sound);
 /* The frames of a second input by name (SCOPE_INPUTS: "mask"); NULL takes it away. [main] */
 int stream_second_input(stream *s, const char *name, frame *f, scope_error *err);
-/* What a person should know about the source ("clip.mp4 has ended"); NULL or "": nothing. Tells a
- * STATE event. [main] */
-void stream_input_notice(stream_input *in, const char *text);
 /* How a source of another shape is put into what a plugin wants. [main] */
 void stream_fit(stream *s, enum media_fit fit);
 

@@ -100,26 +100,22 @@ static int bitrate_of(const muxer_options *o)
     return (int)CLAMP(rate, 100e3, 80e6);
 }
 
-/* A file goes by quality. What is asked for by name and not known here gets its bit rate alone. */
+/* A file goes by quality. */
 static char *encoder(const muxer_options *o)
 {
     int rate = bitrate_of(o), threads = o->w * o->h > LARGE_PIXELS ? 4 : 1;
-    bool file = o->kind == MUXER_MP4;
-    const char *name = o->h264 && media_has(o->h264) ? o->h264 : NULL;
-    if (!name)
-        name = media_has("x264enc") ? "x264enc" : "openh264enc";
-    if (!strcmp(name, "x264enc"))
-        return file ? g_strdup_printf("x264enc tune=zerolatency speed-preset=veryfast threads=%d "
-                                      "key-int-max=600 pass=qual quantizer=21",
-                                      threads)
-                    : g_strdup_printf("x264enc tune=zerolatency speed-preset=superfast threads=%d "
-                                      "key-int-max=600 pass=cbr bitrate=%d vbv-buf-capacity=1000",
-                                      threads, rate / 1000);
-    if (!strcmp(name, "openh264enc"))
+    bool file = o->kind == MUXER_MP4, open = o->h264 && !strcmp(o->h264, "openh264enc");
+    if (!media_has("x264enc") || (open && media_has("openh264enc")))
         return g_strdup_printf("openh264enc complexity=low gop-size=600 multi-thread=%d "
                                "rate-control=bitrate bitrate=%d",
                                threads, file ? rate * 2 : rate);
-    return g_strdup_printf("%s bitrate=%d", name, (file ? rate * 2 : rate) / 1000);
+    if (file)
+        return g_strdup_printf("x264enc tune=zerolatency speed-preset=veryfast threads=%d "
+                               "key-int-max=600 pass=qual quantizer=21",
+                               threads);
+    return g_strdup_printf("x264enc tune=zerolatency speed-preset=superfast threads=%d "
+                           "key-int-max=600 pass=cbr bitrate=%d vbv-buf-capacity=1000",
+                           threads, rate / 1000);
 }
 
 static char *describe(const muxer_options *o)

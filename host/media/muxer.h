@@ -23,7 +23,7 @@ typedef struct muxer_options {
     int fps;            /* about so many will come a second: for the bit rate; 0: 30 */
     int bitrate;        /* bits a second; 0: by size; a file goes by quality instead */
     bool sound;         /* there will be some */
-    const char *h264;   /* encoder to prefer, an element's name, or NULL */
+    const char *h264;   /* encoder to prefer: x264enc, openh264enc; or NULL */
 } muxer_options;
 
 typedef struct muxer muxer;
