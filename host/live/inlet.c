@@ -334,14 +334,14 @@ static int read_request(const json_t *source, const char **url, bool *loop, int 
         return error_set(err, SCOPE_EINVAL, "url", "a source is {\"url\": text}");
     json_object_foreach((json_t *)source, key, value)
     {
-        json_int_t number = json_integer_value(value);
+        double number = json_number_value(value);
         if (!strcmp(key, "loop") && json_is_boolean(value))
             *loop = json_is_true(value);
-        else if (!strcmp(key, "fps") && json_is_integer(value) && number >= 1 && number <= 240)
-            *fps = (int)number;
+        else if (!strcmp(key, "fps") && number >= 1 && number <= 240)
+            *fps = (int)(number + 0.5);
         else if (!strcmp(key, "loop") || !strcmp(key, "fps"))
             return error_set(err, SCOPE_EINVAL, key, "'%s' of a source is %s", key,
-                             *key == 'l' ? "true or false" : "a whole number from 1 to 240");
+                             *key == 'l' ? "true or false" : "a number from 1 to 240");
         else if (strcmp(key, "url") != 0)
             return error_set(err, SCOPE_EINVAL, key, "a source has no '%s'; it has url, loop, fps",
                              key);

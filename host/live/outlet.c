@@ -40,12 +40,11 @@ typedef struct outlets {
 static json_t *to_json(outlet *o)
 {
     g_mutex_lock(&o->lock);
-    json_t *j =
-        json_pack("{ss ss ss ss ss sI sf sI sI sI}", "id", o->id, "kind", o->name,
-                  o->kind == MUXER_MP4 ? "name" : "url", o->about, "state", state_names[o->state],
-                  "reason", o->reason, "started_at", (json_int_t)o->started_ms, "seconds",
-                  (double)o->length_us / 1e6, "frames", (json_int_t)o->written, "dropped",
-                  (json_int_t)o->dropped, "bytes", (json_int_t)o->bytes);
+    json_t *j = json_pack("{ss ss ss ss ss ss sf sI sI sI}", "id", o->id, "kind", o->name,
+                          o->kind == MUXER_MP4 ? "name" : "url", o->about, "state",
+                          state_names[o->state], "reason", o->reason, "started_at", o->started,
+                          "seconds", (double)o->length_us / 1e6, "frames", (json_int_t)o->written,
+                          "dropped", (json_int_t)o->dropped, "bytes", (json_int_t)o->bytes);
     g_mutex_unlock(&o->lock);
     return j;
 }
@@ -134,6 +133,7 @@ static void outlet_free(outlet *o)
     g_cond_clear(&o->wake);
     g_free(o->target);
     g_free(o->about);
+    g_free(o->started);
     g_free(o);
 }
 
@@ -358,7 +358,9 @@ json_t *outlet_open(stream *s, const json_t *what, scope_error *err)
     o->stream = s;
     o->want_sound = r.sound;
     o->bitrate = r.bitrate ? r.bitrate : live_settings(stream_live(s))->bitrate;
-    o->started_ms = g_get_real_time() / 1000;
+    GDateTime *now = g_date_time_new_now_utc();
+    o->started = g_date_time_format_iso8601(now);
+    g_date_time_unref(now);
     o->state = OUTLET_STARTING;
     o->file.fd = -1;
     g_snprintf(o->id, sizeof o->id, "out_%u", ++made);

@@ -35,7 +35,7 @@ typedef struct outlet {
     record file;          /* of recordings */
     bool want_sound;
     int bitrate;
-    int64_t started_ms;
+    char *started;                               /* owned; ISO 8601 */
     stream *stream;                              /* borrowed: outlets end with it */
     stream_tap *tap;                             /* owned [main] */
     GThread *thread;                             /* owned [main] */

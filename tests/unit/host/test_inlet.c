@@ -208,7 +208,7 @@ START_TEST(requests)
         {"{\"url\": 3}", "url"},
         {"{\"url\": \"test:\", \"loop\": 1}", "loop"},
         {"{\"url\": \"test:\", \"fps\": 0}", "fps"},
-        {"{\"url\": \"test:\", \"fps\": 2.5}", "fps"},
+        {"{\"url\": \"test:\", \"fps\": \"30\"}", "fps"},
         {"{\"url\": \"test:\", \"rate\": 2}", "rate"},
         {"{\"url\": \"../x\"}", "url"},
     };

@@ -5,6 +5,7 @@
 #include "host/media/source.h"
 #include "live_help.h"
 
+#include <gio/gio.h>
 #include <math.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -148,6 +149,16 @@ static bool fed(void *ctx)
 static char *recording(const char *name)
 {
     return g_build_filename(data, "recordings", name, NULL);
+}
+
+static bool is_file(void *ctx)
+{
+    return g_file_test(ctx, G_FILE_TEST_EXISTS);
+}
+
+static bool is_gone(void *ctx)
+{
+    return !is_file(ctx);
 }
 
 #define WAIT_STATE(state, ms)                                                                      \
@@ -331,9 +342,10 @@ START_TEST(record_orphan)
     live_remove(server, one);
     one = live_create(server, "other", &err);
     char *path = recording("orphan.mp4");
+    ck_assert(wait_for(is_file, path, 20000));
+    ck_assert(wait_for(is_gone, folder, 5000));
     contents c = read_back(path);
     ck_assert_int_ge(c.frames, 10);
-    ck_assert(!g_file_test(folder, G_FILE_TEST_EXISTS));
     g_free(path);
     g_free(folder);
 }
@@ -436,6 +448,29 @@ START_TEST(nobody_there)
 }
 END_TEST
 
+/* Somebody takes the connection and says nothing: that is not live, and ends quickly. */
+START_TEST(silent)
+{
+    static const char *const outputs[] = {"rtmp", "srt"};
+    GSocketListener *listener = g_socket_listener_new();
+    guint16 port = g_socket_listener_add_any_inet_port(listener, NULL, NULL);
+    start_feed(64, 48, true);
+    int few = 5;
+    ck_assert(wait_for(fed, &few, 10000));
+    for (size_t i = 0; i < G_N_ELEMENTS(outputs); i++) {
+        char *json = g_strdup_printf("{\"kind\": \"%s\", \"url\": \"%s://127.0.0.1:%d/a/b\"}",
+                                     outputs[i], outputs[i], port);
+        json_decref(open_it(json));
+        ck_assert_msg(!wait_for(is_state, "live", 3000), "%s is live", json);
+        int64_t began = g_get_monotonic_time();
+        close_it();
+        ck_assert_int_lt(g_get_monotonic_time() - began, 5000000);
+        g_free(json);
+    }
+    g_object_unref(listener);
+}
+END_TEST
+
 static bool has_playlist(void *ctx)
 {
     char *path = g_build_filename(ctx, "index.m3u8", NULL), *text = NULL;
@@ -511,6 +546,7 @@ int main(void)
     tcase_add_test(c, leftovers);
     tcase_add_test(c, refusals);
     tcase_add_test(c, nobody_there);
+    tcase_add_test(c, silent);
     tcase_add_test(c, hls);
     tcase_add_test(c, all_end);
     suite_add_tcase(suite, c);
