@@ -28,7 +28,8 @@ for line in sys.stdin:
         try:
             while True:
                 got = OscMessage(sock.recv(65536))
-                print(got.address, *[json.dumps(p) for p in got.params], flush=True)
+                params = [float(f"{p:.7g}") if isinstance(p, float) else p for p in got.params]
+            print(got.address, *[json.dumps(p) for p in params], flush=True)
         except socket.timeout:
             print(".", flush=True)
         continue
