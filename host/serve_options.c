@@ -48,6 +48,7 @@ static const setting settings[] = {
     {"data", TEXT, AT(data), NULL, 0, 0, NULL, "DIR",
      "recordings, assets and presets; ~/.local/share/scope"},
     {"plugin", TEXT, AT(plugin), NULL, 0, 0, NULL, "ID", "start a stream with this plugin"},
+    {"preset", TEXT, AT(preset), NULL, 0, 0, NULL, "NAME", "and this preset of it"},
     {"source", TEXT, AT(source), NULL, 0, 0, NULL, "URL",
      "and with this source: a file, a URL, a camera, or test:"},
     {"streams-max", WHOLE, AT(streams_max), "64", 1, 1024, NULL, "N", "most streams at once"},

@@ -27,6 +27,7 @@ typedef struct serve_options {
     const char *plugins;      /* folder searched first; or NULL */
     const char *data;         /* folder of recordings, assets and presets */
     const char *plugin;       /* started in the first stream; or NULL: none */
+    const char *preset;       /* of that plugin; or NULL */
     const char *source;       /* of the first stream; or NULL */
     int64_t streams_max;      /* 64 */
     int64_t frame_limit_s;    /* a plugin that takes longer for a frame hangs; 10 */

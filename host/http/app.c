@@ -14,7 +14,7 @@ stream *app_by_key(request *r, enum stream_key which, response **answer)
 {
     stream *s = live_find(app_of(r)->live, which, request_part(r, "key"));
     if (!s)
-        *answer = response_error(r, 404, "STREAMS/NOT_FOUND", NULL,
-                                 "there is no stream at this address");
+        *answer =
+            response_error(r, 404, "STREAMS/NOT_FOUND", NULL, "there is no stream at this address");
     return s;
 }

@@ -56,8 +56,8 @@ bool control_would_reload(stream *s, int link, const json_t *values)
     const schema_field *fields = schema_fields(sc, &count);
     for (int i = 0; complete && i < count; i++) {
         value = json_object_get(complete, fields[i].name);
-        would |= fields[i].ui.is_load_param &&
-                 !json_equal(value, json_object_get(now, fields[i].name));
+        would |=
+            fields[i].ui.is_load_param && !json_equal(value, json_object_get(now, fields[i].name));
     }
     json_decref(complete);
     json_decref(merged);
@@ -65,7 +65,8 @@ bool control_would_reload(stream *s, int link, const json_t *values)
     return would;
 }
 
-/* ---- to the client --------------------------------------------------------------------------------- */
+/* ---- to the client
+ * --------------------------------------------------------------------------------- */
 
 /* A client that does not read is not written to without end: the next state tells it all again. */
 static void say(control *c, json_t *message)
@@ -153,12 +154,13 @@ static gboolean stats(gpointer ctx)
     return G_SOURCE_CONTINUE;
 }
 
-/* ---- from the client -------------------------------------------------------------------------------- */
+/* ---- from the client
+ * -------------------------------------------------------------------------------- */
 
 static void complain_of(control *c, const char *what)
 {
-    say(c, json_pack("{s:s, s:i, s:s, s:s, s:b}", "type", "refused", "link", -1, "field", "", "error",
-                     what, "reload", 0));
+    say(c, json_pack("{s:s, s:i, s:s, s:s, s:b}", "type", "refused", "link", -1, "field", "",
+                     "error", what, "reload", 0));
 }
 
 static void set(control *c, const json_t *m)
@@ -243,12 +245,13 @@ static void closed(void *ctx)
 
 response *control_open(request *r, stream *s)
 {
-    static const ws_calls calls = {.open = opened, .text = text, .binary = binary, .closed = closed};
+    static const ws_calls calls = {
+        .open = opened, .text = text, .binary = binary, .closed = closed};
     control *c = g_new0(control, 1);
     c->live = app_of(r)->live;
     c->stream = s;
-    c->asked = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free,
-                                     (GDestroyNotify)json_decref);
+    c->asked =
+        g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, (GDestroyNotify)json_decref);
     c->listener = live_listen(c->live, heard, c);
     return response_websocket(r, &calls, c);
 }

@@ -111,6 +111,8 @@ typedef struct server_options {
     int connections_max;            /* 0: 256 */
     int idle_s;                     /* a silent connection is closed; 0: 30 */
     bool behind_proxy;              /* believe X-Forwarded-* */
+    const char *public_host; /* host[:port] in URLs in place of the request's, and a name that
+                                Host may have where no token is asked for; or NULL */
 } server_options;
 
 /* `routes` are NULL-terminated tables, each ending with a NULL method; borrowed. NULL with *err:
@@ -123,6 +125,9 @@ int server_port(const server *s);
 bool server_drain(server *s);
 /* A named schema that routes refer to, JSON text; before the first request. */
 void server_component(server *s, const char *name, const char *json);
+/* The routes as an OpenAPI 3.1 document, for a client that sees the server at `origin`; new
+ * reference. */
+json_t *server_openapi(const server *s, const char *origin);
 
 typedef struct server_stats {
     int connections, websockets;

@@ -32,13 +32,15 @@ static response *list(request *r)
     return response_json(200, json_pack("{s:o}", "streams", all));
 }
 
-/* ---- what a body asks for ------------------------------------------------------------------------ */
+/* ---- what a body asks for
+ * ------------------------------------------------------------------------ */
 
 static int unknown_member(const json_t *body, const char *const *known, scope_error *err)
 {
     const char *member;
     json_t *value;
-    json_object_foreach((json_t *)body, member, value) {
+    json_object_foreach((json_t *)body, member, value)
+    {
         if (!g_strv_contains(known, member))
             return error_set(err, SCOPE_EINVAL, member,
                              "there is no member \"%.60s\" here; there are %s, %s, ...", member,
@@ -124,7 +126,7 @@ static response *patch(request *r)
     return response_json(200, control_stream_json(s));
 }
 
-static response *delete(request *r)
+static response *delete (request *r)
 {
     response *bad;
     stream *s = app_stream(r, &bad);
@@ -154,7 +156,8 @@ static response *retry(request *r)
     return response_json(200, control_stream_json(s));
 }
 
-/* ---- parameters of a link ------------------------------------------------------------------------- */
+/* ---- parameters of a link
+ * ------------------------------------------------------------------------- */
 
 /* Who waits for the plugin's word on the values that it asked for. */
 typedef struct waiting {
@@ -228,8 +231,8 @@ static response *patch_link(request *r)
                               "values: give an object of parameters");
     bool reload = json_is_true(json_object_get(body, "reload"));
     uint64_t tag = control_tag();
-    int64_t done = stream_set(s, link, values, reload ? STREAM_RELOAD : STREAM_REFUSE_RELOAD, "rest",
-                              tag, &err);
+    int64_t done = stream_set(s, link, values, reload ? STREAM_RELOAD : STREAM_REFUSE_RELOAD,
+                              "rest", tag, &err);
     if (done < 0 && control_would_reload(s, link, values))
         return response_error(r, 409, "STREAMS/NEEDS_RELOAD", err.field, "%s", err.text);
     if (done < 0)
@@ -244,7 +247,8 @@ static response *patch_link(request *r)
     return NULL;
 }
 
-/* ---- outputs ------------------------------------------------------------------------------------- */
+/* ---- outputs
+ * ------------------------------------------------------------------------------------- */
 
 static response *outputs(request *r)
 {
@@ -289,7 +293,8 @@ static response *end_output(request *r)
     return NULL;
 }
 
-/* ---- second inputs --------------------------------------------------------------------------------- */
+/* ---- second inputs
+ * --------------------------------------------------------------------------------- */
 
 static response *put_input(request *r)
 {
@@ -376,9 +381,10 @@ const route streams_routes[] = {
      .summary = "Parameters of one plugin, by its number or id; answers when they are in force",
      .body = "{\"type\":\"object\",\"required\":[\"values\"],\"additionalProperties\":false,"
              "\"properties\":{\"values\":{\"type\":\"object\"},\"reload\":{\"type\":\"boolean\"}}}",
-     .answer = "{\"type\":\"object\",\"required\":[\"in_force\"],\"properties\":{\"in_force\":{"
-               "\"type\":\"boolean\"},\"reloading\":{\"type\":\"boolean\"},\"generation\":{\"type\":"
-               "\"integer\"},\"values\":{\"type\":\"object\"}}}"},
+     .answer =
+         "{\"type\":\"object\",\"required\":[\"in_force\"],\"properties\":{\"in_force\":{"
+         "\"type\":\"boolean\"},\"reloading\":{\"type\":\"boolean\"},\"generation\":{\"type\":"
+         "\"integer\"},\"values\":{\"type\":\"object\"}}}"},
     {.method = "POST",
      .path = IN "/reset",
      .handler = reset,
