@@ -3,6 +3,7 @@
  * Owns the main loop. Must stay true: plugins never run in this process; the first signal finishes
  * recordings, the second one ends at once.
  */
+#include "certificate.h"
 #include "command.h"
 #include "error.h"
 #include "log.h"
@@ -12,7 +13,6 @@
 #include "version.h"
 
 #include "http/app.h"
-#include "http/tls.h"
 #include "live/inlet.h"
 #include "live/outlet.h"
 #include "media/elements.h"
@@ -86,15 +86,6 @@ static gboolean on_signal(gpointer ctx)
 /* ---- beginning
  * ------------------------------------------------------------------------------------- */
 
-static int load_tls(serve *s, scope_error *err)
-{
-    if (!strcmp(s->o.tls, "off"))
-        return 0;
-    if (!strcmp(s->o.tls, "self"))
-        return tls_self_signed(s->o.data, s->o.public_host, &s->cert, &s->key, err);
-    return tls_read(s->o.tls, s->o.tls_key ? s->o.tls_key : s->o.tls, &s->cert, &s->key, err);
-}
-
 static int open_live(serve *s, scope_error *err)
 {
     const live_options o = {
@@ -154,7 +145,7 @@ static int open_all(serve *s, scope_error *err)
 {
     int status = media_init(err);
     if (!status)
-        status = load_tls(s, err);
+        status = certificate_get(&s->o, &s->cert, &s->key, err);
     if (!status)
         status = open_live(s, err);
     if (!status && s->o.osc_port) {
@@ -170,9 +161,11 @@ static int open_all(serve *s, scope_error *err)
 
 static void close_all(serve *s)
 {
+    if (s->app.server)
+        server_free(s->app.server); /* first: connections let go of streams */
     osc_close(s->app.osc);
-    live_free(s->app.live);
-    server_free(s->app.server);
+    if (s->app.live)
+        live_free(s->app.live);
     g_free(s->cert);
     g_free(s->key);
 }

@@ -1,11 +1,11 @@
 /* serve_check.c - see serve_check.h. */
 #include "serve_check.h"
+#include "certificate.h"
 #include "command.h"
 #include "error.h"
 #include "registry.h"
 
 #include "http/server.h"
-#include "http/tls.h"
 #include "media/elements.h"
 
 #include <glib/gstdio.h>
@@ -85,8 +85,7 @@ static bool data_folder(const serve_options *o, scope_error *err)
 static bool certificate(const serve_options *o, scope_error *err)
 {
     char *cert = NULL, *key = NULL;
-    bool good = !strcmp(o->tls, "off") || !strcmp(o->tls, "self") ||
-                !tls_read(o->tls, o->tls_key ? o->tls_key : o->tls, &cert, &key, err);
+    bool good = !certificate_get(o, &cert, &key, err);
     g_free(cert);
     g_free(key);
     return good;

@@ -181,7 +181,7 @@ static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_
 {
     ws *w = user;
     wslay_event_send(ctx); /* a pong goes before what the handler says */
-    if (w->closing_us) /* we have said goodbye: nothing is listened to any more */
+    if (w->closing_us)     /* we have said goodbye: nothing is listened to any more */
         return;
     if (m->opcode == WSLAY_TEXT_FRAME && w->calls.text) {
         char *text = g_strndup((const char *)m->msg, m->msg_length);

@@ -251,13 +251,13 @@ stage *stage_at(const stream *s, int link); /* of the chain that people see, or 
 int stage_count(const stream *s);
 json_t *stage_values(const stream *s, int link); /* asked for last; borrowed */
 /* Change one stage's values so that it loads anew. Negative with *err. */
-int chain_reload(stream *s, int link, json_t *values, const char *by, uint64_t tag,
-                 scope_error *err);
-void chain_loaded(stream *s);                                     /* swap when all is ready */
-void chain_failed(stream *s, stage *g, const scope_error *fault); /* a stage of the plan */
+int plan_reload(stream *s, int link, json_t *values, const char *by, uint64_t tag,
+                scope_error *err);
+void plan_loaded(stream *s);                                     /* swap when all is ready */
+void plan_failed(stream *s, stage *g, const scope_error *fault); /* a stage of the plan */
 void chain_try_later(stage *g); /* others are gone: perhaps there is memory now */
-void chain_tick(stream *s, int64_t now_us);
-void chain_close(stream *s);
+void plan_tick(stream *s, int64_t now_us);
+void plan_close(stream *s);
 
 /* ---- stream_values.c ----------------------------------------------------------------------------
  */

@@ -76,7 +76,7 @@ void stream_end(stream *s)
 {
     frames_stop(s);
     let_go(s, NULL);
-    chain_close(s);
+    plan_close(s);
     g_hash_table_remove_all(s->second);
 }
 

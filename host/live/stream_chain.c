@@ -213,7 +213,7 @@ static void install(stream *s)
             stage_tell_values(p->at[i], true);
     }
     plan_free(p);
-    chain_tick(s, s->retired_us);
+    plan_tick(s, s->retired_us);
     stream_settle(s);
     stream_changed(s);
 }
@@ -238,7 +238,7 @@ static void give_up(stream *s, const scope_error *err)
     stream_changed(s);
 }
 
-void chain_loaded(stream *s)
+void plan_loaded(stream *s)
 {
     for (int i = 0; s->plan && i < s->plan->count; i++) {
         const stage *g = s->plan->at[i];
@@ -249,7 +249,7 @@ void chain_loaded(stream *s)
         install(s);
 }
 
-void chain_failed(stream *s, stage *g, const scope_error *fault)
+void plan_failed(stream *s, stage *g, const scope_error *fault)
 {
     if (fault->status == SCOPE_ENOMEM && !g->second_try) {
         stream_remark(s,
@@ -274,7 +274,7 @@ void chain_try_later(stage *g)
     g->retry_us = g_get_monotonic_time() + ROOM_MS * 1000;
 }
 
-void chain_tick(stream *s, int64_t now_us)
+void plan_tick(stream *s, int64_t now_us)
 {
     if (s->retired->len && (frames_drained(s) || now_us - s->retired_us > DRAIN_MS * 1000))
         close_retired(s);
@@ -287,7 +287,7 @@ void chain_tick(stream *s, int64_t now_us)
     }
 }
 
-void chain_close(stream *s)
+void plan_close(stream *s)
 {
     plan *p = s->plan;
     s->plan = NULL;
@@ -454,15 +454,14 @@ static int begin(stream *s, const want *wants, int count, const ask *who, int wh
     if (!works(s)) {
         install(s);
     } else {
-        chain_loaded(s);
+        plan_loaded(s);
         stream_settle(s);
         stream_changed(s);
     }
     return 0;
 }
 
-int chain_reload(stream *s, int link, json_t *values, const char *by, uint64_t tag,
-                 scope_error *err)
+int plan_reload(stream *s, int link, json_t *values, const char *by, uint64_t tag, scope_error *err)
 {
     want wants[STREAM_LINKS_MAX] = {0};
     int count = stage_count(s);

@@ -183,7 +183,7 @@ static void hear_ready(stream *s, stage *g, note *n)
         if (g->installed)
             fail(g, &err);
         else
-            chain_failed(s, g, &err);
+            plan_failed(s, g, &err);
         return;
     }
     g->ever_ready = true;
@@ -205,7 +205,7 @@ static void hear_ready(stream *s, stage *g, note *n)
     if (asks == g->asks->len) /* nobody waited, and yet it is news: it was started again */
         stage_tell_values(g, true);
     if (!g->installed)
-        chain_loaded(s);
+        plan_loaded(s);
     else
         stage_pump(g);
 }
@@ -214,7 +214,7 @@ static void hear_down(stream *s, stage *g, const note *n)
 {
     stream_went_wrong(s, n->err.text);
     if (!g->installed) {
-        chain_failed(s, g, &n->err);
+        plan_failed(s, g, &n->err);
         return;
     }
     g->down = true;
@@ -240,7 +240,7 @@ static void hear_look(stream *s, stage *g, const note *n)
             log_line(SCOPE_WARN, s->log_name, "%s failed a frame: %s", g->plugin, n->err.text);
         }
     }
-    chain_tick(s, now_us);
+    plan_tick(s, now_us);
 }
 
 static void hear_log(stream *s, stage *g, const note *n)
@@ -296,7 +296,7 @@ void stream_tick(stream *s, int64_t now_us)
     int64_t last_us = MAX(s->sum.last_in_us, generator ? s->sum.last_out_us : 0);
     s->flowing = last_us && now_us - last_us < SILENCE_MS * 1000;
     g_mutex_unlock(&s->lock);
-    chain_tick(s, now_us);
+    plan_tick(s, now_us);
     stream_settle(s);
     if (s->state == STREAM_DEGRADED || s->state == STREAM_RELOADING || s->state == STREAM_FAILED)
         frames_repeat(s, now_us);

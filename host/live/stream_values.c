@@ -161,7 +161,7 @@ int64_t stream_set(stream *s, int link, const json_t *values, enum stream_reload
                          "%s is fixed while %s runs; changing it loads the plugin anew", differs,
                          g->plugin);
     } else if (differs) {
-        done = chain_reload(s, link, complete, by, tag, err);
+        done = plan_reload(s, link, complete, by, tag, err);
     } else {
         ask one = {0, ++s->generation, by, tag};
         put(s, link, complete, &one);

@@ -235,7 +235,7 @@ static int make(seat *s, const wire_frame *w, scope_error *err)
         return err->status;
     s->fresh = false;
     int status = SCOPE_EINVAL;
-    if (!in != !chain_generates(s->chain))
+    if (!in != chain_generates(s->chain))
         error_set(err, status, "", in ? "a generator takes no input" : "a filter needs an input");
     else
         status = chain_push(s->chain, in, w->in.pts_us, w->in.duration_us, on_emit, s, &at, err);
