@@ -230,7 +230,7 @@ void live_unpace(live *l, GSource *pace); /* it does not run any more after this
 /* ---- stream_frames.c ----------------------------------------------------------------------------
  */
 
-extern const remote_calls stage_calls; /* ctx is the stage */
+extern const remote_calls stage_calls; /* but for ctx, the stage */
 /* Send what waits, where that is possible. [any] */
 void stage_pump(stage *g);
 /* Make `at` the chain that works; frames of the old one go their old way to the end. [main] */

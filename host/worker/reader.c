@@ -384,7 +384,7 @@ static void listen_to_process(worker *w)
 static int back_off(worker *w, bool outside)
 {
     static const int ladder[] = {100, 300, 1000, 3000, 10000};
-    const int64_t healthy_us = 30 * G_USEC_PER_SEC;
+    const int64_t healthy_us = G_USEC_PER_SEC;
     int last = outside && w->worked ? 1 : (int)G_N_ELEMENTS(ladder) - 1;
     if (w->ready_us && g_get_monotonic_time() - w->ready_us > healthy_us)
         w->failures = 0;

@@ -14,7 +14,7 @@ says out 'The server can start.' 'org.example.invert' 'WebRTC'
 
 complains 2 '--port: "eighty"' "$SCOPE" serve --port eighty
 complains 2 'SCOPE_PORT: "99999" is not a whole number from 0 to 65535' env SCOPE_PORT=99999 "$SCOPE" serve
-complains 2 'did you mean "streams_max"' "$SCOPE" serve --config '{"stream_max": 3}'
+complains 2 'did you mean streams_max' "$SCOPE" serve --config '{"stream_max": 3}'
 complains 2 '--listen 0.0.0.0 is open to others' "$SCOPE" serve --listen 0.0.0.0
 complains 2 'give an address' "$SCOPE" serve --listen nowhere.example
 complains 2 '--log: "xml" is none of text|json' "$SCOPE" serve --log xml
