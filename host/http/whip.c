@@ -21,6 +21,7 @@ enum { SESSIONS_MAX = 64, OFFER_MAX = 64 << 10 };
 typedef struct session {
     char *id, *about; /* owned */
     stream *stream;   /* borrowed: ends its sessions when it ends */
+    GPtrArray *all;   /* borrowed: the stream's sessions, this one among them */
     frame_pool *pool; /* borrowed likewise */
     bool publishes;
     rtc *rtc;         /* owned */
@@ -88,7 +89,8 @@ static session *new_session(request *r, stream *st, bool publishes)
     s->pool = live_frames(app_of(r)->live);
     s->publishes = publishes;
     g_mutex_init(&s->lock);
-    g_ptr_array_add(sessions_of(st), s);
+    s->all = sessions_of(st);
+    g_ptr_array_add(s->all, s);
     return s;
 }
 
@@ -97,9 +99,10 @@ static session *new_session(request *r, stream *st, bool publishes)
 static void say_end(const session *s, const char *why)
 {
     rtc_stats now;
+    char about[64];
     rtc_stats_now(s->rtc, &now);
-    log_line(SCOPE_INFO, stream_id(s->stream),
-             "%s %s: %s after %.1f s (%.1f MB in, %.1f MB out, %d packets lost)",
+    g_snprintf(about, sizeof about, "stream %s", stream_id(s->stream));
+    log_line(SCOPE_INFO, about, "%s %s: %s after %.1f s (%.1f MB in, %.1f MB out, %d packets lost)",
              s->publishes ? "WHIP" : "WHEP", s->about, why,
              s->since_us ? (double)(g_get_monotonic_time() - s->since_us) / 1e6 : 0,
              (double)now.bytes_in / 1e6, (double)now.bytes_out / 1e6, (int)now.packets_lost);
@@ -109,7 +112,7 @@ static void say_end(const session *s, const char *why)
  * their input does. */
 static void end(session *s, const char *why)
 {
-    g_ptr_array_remove(sessions_of(s->stream), s);
+    g_ptr_array_remove(s->all, s);
     if (s->rtc && why)
         say_end(s, why);
     g_mutex_lock(&s->lock);
@@ -202,17 +205,10 @@ static response *refuse(request *r, const scope_error *err)
 /* The offer as text; or NULL with *answer. For g_free. */
 static char *offer_of(request *r, response **answer)
 {
-    const char *type = request_header(r, "Content-Type");
-    char *name = g_strndup(type ? type : "", strcspn(type ? type : "", "; \t"));
-    bool sdp = !g_ascii_strcasecmp(name, "application/sdp");
     gsize n;
     const char *bytes = g_bytes_get_data(request_body(r), &n);
-    g_free(name);
     *answer = NULL;
-    if (!sdp)
-        *answer = response_error(r, 415, "WEBRTC/NOT_SDP", NULL,
-                                 "the body must be an offer of type application/sdp");
-    else if (n && memchr(bytes, 0, n))
+    if (n && memchr(bytes, 0, n))
         *answer = response_error(r, 400, "WEBRTC/BAD_OFFER", "offer", "the offer holds a NUL");
     else if (count_all(app_of(r)->live) >= SESSIONS_MAX)
         *answer = response_error(r, 503, "WEBRTC/BUSY", NULL,
