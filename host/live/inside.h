@@ -122,7 +122,8 @@ typedef struct plan {
 struct stream_input {
     stream *stream; /* referenced */
     const char *kind;
-    char *about; /* owned */
+    char *about;  /* owned */
+    char *notice; /* owned, or NULL */
     stream_input_calls calls;
 };
 
@@ -148,6 +149,7 @@ struct stream {
     int refs; /* [main] */
     live *live;
     char *id, *name, *publish_key, *playback_id; /* owned */
+    char *log_name;                              /* owned */
     int64_t created_ms;
     bool ended; /* [main]; and frames stop under lock */
 
@@ -155,7 +157,6 @@ struct stream {
     enum stream_state state;
     char *notice;       /* owned; of the state that was told */
     char *remark;       /* owned; of the last change of plugins, or NULL */
-    GHashTable *notes;  /* what others want people to know: who -> text */
     GArray *attached;   /* of attached */
     plan *plan;         /* owned, or NULL */
     GPtrArray *retired; /* of stage, owned; being drained */
@@ -284,6 +285,8 @@ void stream_tick(stream *s, int64_t now_us);
 /* ---- for cast.c ---------------------------------------------------------------------------------
  */
 
-void stream_count_viewer(stream *s, int by);
+void stream_count_viewer(stream *s, int by); /* [any] */
+/* The same picture at another time; NULL without memory. [any] */
+frame *stream_frame_again(stream *s, frame *f, int64_t pts_us);
 
 #endif

@@ -26,7 +26,7 @@ void stream_unref(stream *s)
     g_free(s->playback_id);
     g_free(s->notice);
     g_free(s->remark);
-    g_hash_table_unref(s->notes);
+    g_free(s->log_name);
     g_hash_table_unref(s->second);
     g_array_unref(s->attached);
     g_ptr_array_unref(s->retired);
@@ -49,7 +49,7 @@ stream *stream_new(live *l, const char *name)
     s->created_ms = g_get_real_time() / 1000;
     s->state = STREAM_EMPTY;
     s->notice = g_strdup("");
-    s->notes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    s->log_name = g_strdup_printf("stream %s", s->id);
     s->second = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)frame_unref);
     s->attached = g_array_new(FALSE, FALSE, sizeof(attached));
     s->retired = g_ptr_array_new();
@@ -212,9 +212,20 @@ void stream_input_close(stream_input *in)
     if (ours)
         s->input = NULL;
     g_mutex_unlock(&s->lock);
-    if (ours)
+    if (ours) {
+        stream_settle(s);
         stream_changed(s);
+    }
     stream_unref(s);
     g_free(in->about);
+    g_free(in->notice);
     g_free(in);
+}
+
+void stream_input_notice(stream_input *in, const char *text)
+{
+    g_free(in->notice);
+    in->notice = g_strdup(text);
+    if (in->stream->input == in)
+        stream_settle(in->stream);
 }

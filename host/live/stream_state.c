@@ -106,12 +106,8 @@ void stream_settle(stream *s)
     GString *notice = g_string_new(NULL);
     enum stream_state state = work_out(s, notice);
     add_line(notice, s->remark);
-    GHashTableIter it;
-    gpointer line;
-    g_hash_table_iter_init(&it, s->notes);
-    while (g_hash_table_iter_next(&it, NULL, &line))
-        add_line(notice, line);
-    char *text = g_utf8_make_valid(notice->str, -1); /* plugins may say anything */
+    add_line(notice, s->input ? s->input->notice : NULL); /* [main] alone changes both */
+    char *text = g_utf8_make_valid(notice->str, -1);      /* plugins may say anything */
     g_string_free(notice, TRUE);
     if (state == s->state && !strcmp(text, s->notice)) {
         g_free(text);
@@ -121,7 +117,7 @@ void stream_settle(stream *s)
     s->state = state;
     g_free(s->notice);
     s->notice = text;
-    log_line(worse ? SCOPE_WARN : SCOPE_INFO, s->id, "%s%s%s", stream_state_name(state),
+    log_line(worse ? SCOPE_WARN : SCOPE_INFO, s->log_name, "%s%s%s", stream_state_name(state),
              *s->notice ? ": " : "", s->notice);
     stream_changed(s);
 }
@@ -139,16 +135,6 @@ void stream_remark(stream *s, const char *fmt, ...)
     g_free(s->remark);
     s->remark = g_strdup_vprintf(fmt, ap);
     va_end(ap);
-}
-
-void stream_notify(stream *s, const char *who, const char *text)
-{
-    if (text)
-        g_hash_table_replace(s->notes, g_strdup(who), g_strdup(text));
-    else
-        g_hash_table_remove(s->notes, who);
-    stream_settle(s);
-    stream_changed(s);
 }
 
 enum stream_state stream_state_now(const stream *s)
@@ -251,7 +237,7 @@ static void hear_look(stream *s, stage *g, const note *n)
         g->fault = n->err;
         if (!g->told_us || now_us - g->told_us > LOG_AGAIN_US) {
             g->told_us = now_us;
-            log_line(SCOPE_WARN, s->id, "%s failed a frame: %s", g->plugin, n->err.text);
+            log_line(SCOPE_WARN, s->log_name, "%s failed a frame: %s", g->plugin, n->err.text);
         }
     }
     plan_tick(s, now_us);
@@ -262,7 +248,7 @@ static void hear_log(stream *s, stage *g, const note *n)
     g_mutex_lock(&s->lock);
     g->logs_waiting--;
     g_mutex_unlock(&s->lock);
-    char *about = g_strdup_printf("%s %s", s->id, g->plugin);
+    char *about = g_strdup_printf("%s, %s", s->log_name, g->plugin);
     log_line(n->level, about, "%s", n->text);
     g_free(about);
     live_emit(
