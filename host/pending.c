@@ -47,10 +47,6 @@ WEAK void outlet_close_all(live *l, void (*done)(void *ctx), void *ctx)
     (void)l;
     done(ctx);
 }
-WEAK void stream_input_notice(stream_input *in, const char *text)
-{
-    (void)in, (void)text;
-}
 char *tls_self_signed(const char *folder, const char *hosts, char **key, scope_error *err);
 WEAK char *tls_self_signed(const char *folder, const char *hosts, char **key, scope_error *err)
 {
