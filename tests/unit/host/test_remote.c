@@ -433,13 +433,13 @@ static const struct {
 } deaths[] = {
     {"crashes_in_process", "crashes_in_process crashed (Segmentation fault)", 17},
     {"aborts_in_process", "aborts_in_process crashed (Aborted)", 8},
-    {"exits_in_process", "exits_in_process ended its process by itself (code 0)", 8},
+    {"exits_in_process", "exits_in_process exited by itself (code 0)", 8},
     {"hangs_in_process", "hangs_in_process did not answer for 0.3 s", 8},
     {"overruns", "overruns wrote past the end of its frame", 17},
     {"overruns", "overruns wrote past the end of its frame", 512},
     {"underruns", "underruns wrote before the start of its frame", 17},
     {"writes_input", "writes_input wrote to its input, which is the host's", 32},
-    {"loses_device", "the device is gone", 32},
+    {"loses_device", "loses_device: the device is gone", 32},
 };
 
 /* Whatever ends the process is told in words; it comes back, and another worker never notices. */
