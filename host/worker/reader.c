@@ -26,6 +26,24 @@ __attribute__((format(printf, 2, 3))) static void doom(worker *w, const char *fm
     va_end(ap);
 }
 
+/* Text that is what it should be: it ends, and it is UTF-8. */
+static void mend(char *text, size_t size)
+{
+    const char *end;
+    text[size - 1] = '\0';
+    char *valid = g_utf8_make_valid(text, -1);
+    g_strlcpy(text, valid, size);
+    g_utf8_validate(text, -1, &end);
+    text[end - text] = '\0'; /* where the room was not enough for a whole character */
+    g_free(valid);
+}
+
+static void mend_error(scope_error *err)
+{
+    mend(err->field, sizeof err->field);
+    mend(err->text, sizeof err->text);
+}
+
 /* ---- what one message means; false: nonsense --------------------------------------------------
  */
 
@@ -96,6 +114,7 @@ static bool on_values(worker *w, remote *r, const json_t *j)
         const char *field = json_string_value(json_object_get(error, "field"));
         const char *text = json_string_value(json_object_get(error, "text"));
         error_set(&err, SCOPE_EINVAL, field ? field : "", "%s", text ? text : "");
+        mend_error(&err);
     }
     g_mutex_lock(&w->lock);
     bool good = values && r->state == REMOTE_READY && generation >= r->force_generation &&
@@ -107,24 +126,6 @@ static bool on_values(worker *w, remote *r, const json_t *j)
         r->calls.values(r->calls.ctx, values, generation, err.status ? &err : NULL);
     json_decref(values);
     return good;
-}
-
-/* Text that is what it should be: it ends, and it is UTF-8. */
-static void mend(char *text, size_t size)
-{
-    const char *end;
-    text[size - 1] = '\0';
-    char *valid = g_utf8_make_valid(text, -1);
-    g_strlcpy(text, valid, size);
-    g_utf8_validate(text, -1, &end);
-    text[end - text] = '\0'; /* where the room was not enough for a whole character */
-    g_free(valid);
-}
-
-static void mend_error(scope_error *err)
-{
-    mend(err->field, sizeof err->field);
-    mend(err->text, sizeof err->text);
 }
 
 static bool on_failed(worker *w, remote *r, const wire_message *m)
@@ -465,6 +466,7 @@ static void end_process(worker *w, bool *outside)
     *outside = !w->doomed[0] && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
     if (!w->doomed[0])
         process_verdict(&w->process, status, w->name, w->doomed, sizeof w->doomed);
+    mend(w->doomed, sizeof w->doomed);
     g_mutex_unlock(&w->lock);
 }
 
