@@ -148,6 +148,7 @@ struct stream {
     int refs; /* [main] */
     live *live;
     char *id, *name, *publish_key, *playback_id; /* owned */
+    char *log_name;                              /* owned */
     int64_t created_ms;
     bool ended; /* [main]; and frames stop under lock */
 
@@ -284,6 +285,8 @@ void stream_tick(stream *s, int64_t now_us);
 /* ---- for cast.c ---------------------------------------------------------------------------------
  */
 
-void stream_count_viewer(stream *s, int by);
+void stream_count_viewer(stream *s, int by); /* [any] */
+/* The same picture at another time; NULL without memory. [any] */
+frame *stream_frame_again(stream *s, frame *f, int64_t pts_us);
 
 #endif
