@@ -122,8 +122,7 @@ typedef struct plan {
 struct stream_input {
     stream *stream; /* referenced */
     const char *kind;
-    char *about;  /* owned */
-    char *notice; /* owned, or NULL */
+    char *about; /* owned */
     stream_input_calls calls;
 };
 
@@ -157,6 +156,7 @@ struct stream {
     enum stream_state state;
     char *notice;       /* owned; of the state that was told */
     char *remark;       /* owned; of the last change of plugins, or NULL */
+    GHashTable *notes;  /* what others want people to know: who -> text */
     GArray *attached;   /* of attached */
     plan *plan;         /* owned, or NULL */
     GPtrArray *retired; /* of stage, owned; being drained */

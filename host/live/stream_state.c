@@ -106,8 +106,12 @@ void stream_settle(stream *s)
     GString *notice = g_string_new(NULL);
     enum stream_state state = work_out(s, notice);
     add_line(notice, s->remark);
-    add_line(notice, s->input ? s->input->notice : NULL); /* [main] alone changes both */
-    char *text = g_utf8_make_valid(notice->str, -1);      /* plugins may say anything */
+    GHashTableIter it;
+    gpointer line;
+    g_hash_table_iter_init(&it, s->notes);
+    while (g_hash_table_iter_next(&it, NULL, &line))
+        add_line(notice, line);
+    char *text = g_utf8_make_valid(notice->str, -1); /* plugins may say anything */
     g_string_free(notice, TRUE);
     if (state == s->state && !strcmp(text, s->notice)) {
         g_free(text);
@@ -135,6 +139,16 @@ void stream_remark(stream *s, const char *fmt, ...)
     g_free(s->remark);
     s->remark = g_strdup_vprintf(fmt, ap);
     va_end(ap);
+}
+
+void stream_notify(stream *s, const char *who, const char *text)
+{
+    if (text)
+        g_hash_table_replace(s->notes, g_strdup(who), g_strdup(text));
+    else
+        g_hash_table_remove(s->notes, who);
+    stream_settle(s);
+    stream_changed(s);
 }
 
 enum stream_state stream_state_now(const stream *s)
