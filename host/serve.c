@@ -99,7 +99,10 @@ static int open_live(serve *s, scope_error *err)
                     .memory_bytes = s->o.worker_memory_mb << 20},
     };
     s->app.live = live_new(&o, err);
-    return s->app.live ? 0 : err->status;
+    if (!s->app.live)
+        return err->status;
+    outlet_recover(s->app.live);
+    return 0;
 }
 
 static int open_server(serve *s, scope_error *err)
@@ -161,9 +164,11 @@ static int open_all(serve *s, scope_error *err)
 
 static void close_all(serve *s)
 {
+    if (s->app.server)
+        server_free(s->app.server); /* first: connections let go of streams */
     osc_close(s->app.osc);
-    live_free(s->app.live);
-    server_free(s->app.server);
+    if (s->app.live)
+        live_free(s->app.live);
     g_free(s->cert);
     g_free(s->key);
 }

@@ -47,11 +47,11 @@ static const struct {
                "\"id\":{\"type\":\"string\"},\"kind\":{\"type\":\"string\"},"
                "\"state\":{\"enum\":[\"starting\",\"live\",\"retrying\",\"finishing\",\"done\","
                "\"failed\"]},\"reason\":{\"type\":[\"string\",\"null\"]}}}"},
-    {"OutputBody",
-     "{\"type\":\"object\",\"required\":[\"kind\"],\"properties\":{"
-     "\"kind\":{\"enum\":[\"record\",\"rtmp\",\"hls\",\"srt\",\"v4l2\"]},"
-     "\"url\":{\"type\":\"string\"},\"name\":{\"type\":\"string\"},"
-     "\"bitrate_kbps\":{\"type\":\"integer\",\"minimum\":1},\"audio\":{\"type\":\"boolean\"}}}"},
+    {"OutputBody", "{\"type\":\"object\",\"required\":[\"kind\"],\"properties\":{"
+                   "\"kind\":{\"enum\":[\"record\",\"rtmp\",\"hls\",\"srt\",\"v4l2\"]},"
+                   "\"url\":{\"type\":\"string\"},\"name\":{\"type\":\"string\"},"
+                   "\"bitrate_kbps\":{\"type\":\"integer\",\"minimum\":100,\"maximum\":80000},"
+                   "\"audio\":{\"type\":\"boolean\"}}}"},
 };
 
 void shapes_tell(server *s)

@@ -8,7 +8,6 @@
 #include "live.h"
 
 #include "../error.h"
-#include "../log.h"
 
 #include <string.h>
 
@@ -32,7 +31,6 @@ typedef struct inlet {
     bool loop;
     int fps;
     frame_pool *pool; /* borrowed from live */
-    char about_stream[64], logged[256];
     GThread *thread;
     GMutex lock;
     GCond wake;
@@ -83,12 +81,8 @@ static gboolean on_tell(gpointer user)
     i->tell = 0;
     g_strlcpy(reason, i->reason, sizeof reason);
     g_mutex_unlock(&i->lock);
-    if (!i->in)
-        return G_SOURCE_REMOVE;
-    stream_input_notice(i->in, reason);
-    if (*reason && strcmp(reason, i->logged))
-        log_line(SCOPE_WARN, i->about_stream, "%s", reason);
-    g_strlcpy(i->logged, reason, sizeof i->logged);
+    if (i->in)
+        stream_notify(i->all->stream, "source", *reason ? reason : NULL);
     return G_SOURCE_REMOVE;
 }
 
@@ -299,6 +293,7 @@ static void drop(inlets *all)
     i->in = NULL;
     g_ptr_array_add(all->gone, i);
     stream_input_close(in);
+    stream_notify(all->stream, "source", NULL);
 }
 
 static void on_replaced(void *ctx)
@@ -339,14 +334,14 @@ static int read_request(const json_t *source, const char **url, bool *loop, int 
         return error_set(err, SCOPE_EINVAL, "url", "a source is {\"url\": text}");
     json_object_foreach((json_t *)source, key, value)
     {
-        json_int_t number = json_integer_value(value);
+        double number = json_number_value(value);
         if (!strcmp(key, "loop") && json_is_boolean(value))
             *loop = json_is_true(value);
-        else if (!strcmp(key, "fps") && json_is_integer(value) && number >= 1 && number <= 240)
-            *fps = (int)number;
+        else if (!strcmp(key, "fps") && number >= 1 && number <= 240)
+            *fps = (int)(number + 0.5);
         else if (!strcmp(key, "loop") || !strcmp(key, "fps"))
             return error_set(err, SCOPE_EINVAL, key, "'%s' of a source is %s", key,
-                             *key == 'l' ? "true or false" : "a whole number from 1 to 240");
+                             *key == 'l' ? "true or false" : "a number from 1 to 240");
         else if (strcmp(key, "url") != 0)
             return error_set(err, SCOPE_EINVAL, key, "a source has no '%s'; it has url, loop, fps",
                              key);
@@ -382,7 +377,6 @@ int inlet_set(stream *s, const json_t *source, scope_error *err)
     i->fps = fps;
     i->pool = live_frames(l);
     i->state = INLET_CONNECTING;
-    g_snprintf(i->about_stream, sizeof i->about_stream, "stream %s", stream_id(s));
     g_mutex_init(&i->lock);
     g_cond_init(&i->wake);
     stream_input_calls calls = {all, on_replaced};

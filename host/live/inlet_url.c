@@ -41,8 +41,9 @@ static int take_path(inlet_url *u, const char *path, const char *assets, bool lo
                      scope_error *err)
 {
     char *joined = g_path_is_absolute(path) ? g_strdup(path) : g_build_filename(assets, path, NULL);
-    char *real = realpath(joined, NULL), *folder = realpath(assets, NULL);
+    char *real = realpath(joined, NULL);
     int cause = errno;
+    char *folder = realpath(assets, NULL);
     g_free(joined);
     bool inside = real && folder && g_str_has_prefix(real, folder) && real[strlen(folder)] == '/';
     int status = 0;

@@ -132,9 +132,6 @@ void stream_input_frame(stream_input *in, frame *f);
 void stream_input_sound(stream_input *in, GstBuffer *sound);
 /* The frames of a second input by name (SCOPE_INPUTS: "mask"); NULL takes it away. [main] */
 int stream_second_input(stream *s, const char *name, frame *f, scope_error *err);
-/* What a person should know about the source ("clip.mp4 has ended"); NULL or "": nothing. Tells a
- * STATE event. [main] */
-void stream_input_notice(stream_input *in, const char *text);
 /* How a source of another shape is put into what a plugin wants. [main] */
 void stream_fit(stream *s, enum media_fit fit);
 

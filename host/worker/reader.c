@@ -388,7 +388,8 @@ static int back_off(worker *w, bool outside)
     int last = outside && w->worked ? 1 : (int)G_N_ELEMENTS(ladder) - 1;
     if (w->ready_us && g_get_monotonic_time() - w->ready_us > healthy_us)
         w->failures = 0;
-    return ladder[MIN(w->failures++, last)];
+    int step = w->failures++;
+    return ladder[MIN(step, last)];
 }
 
 /* The process is gone: everything that was under way in it is lost. */

@@ -253,7 +253,7 @@ static int hand_over(seat *s, const frame *f, wire_picture *p, scope_error *err)
                         .pts_us = f->v.pts_us,
                         .duration_us = f->duration_us};
     size_t bytes = wire_picture_bytes(p);
-    if (s->out.bytes < bytes || s->out.bytes / 4 > bytes) {
+    if (!shared_suits(&s->out, bytes)) {
         shared_drop(&s->out);
         if (shared_make(&s->out, bytes) < 0) {
             p->h = 0;
