@@ -27,6 +27,7 @@ void stream_unref(stream *s)
     g_free(s->notice);
     g_free(s->remark);
     g_free(s->log_name);
+    g_hash_table_unref(s->notes);
     g_hash_table_unref(s->second);
     g_array_unref(s->attached);
     g_ptr_array_unref(s->retired);
@@ -50,6 +51,7 @@ stream *stream_new(live *l, const char *name)
     s->state = STREAM_EMPTY;
     s->notice = g_strdup("");
     s->log_name = g_strdup_printf("stream %s", s->id);
+    s->notes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     s->second = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)frame_unref);
     s->attached = g_array_new(FALSE, FALSE, sizeof(attached));
     s->retired = g_ptr_array_new();
@@ -218,14 +220,5 @@ void stream_input_close(stream_input *in)
     }
     stream_unref(s);
     g_free(in->about);
-    g_free(in->notice);
     g_free(in);
-}
-
-void stream_input_notice(stream_input *in, const char *text)
-{
-    g_free(in->notice);
-    in->notice = g_strdup(text);
-    if (in->stream->input == in)
-        stream_settle(in->stream);
 }

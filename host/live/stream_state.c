@@ -36,15 +36,17 @@ static bool has_shown(stream *s)
     return shown;
 }
 
-/* The first stage that keeps the chain from working, or NULL. */
-static const stage *weakest(const stream *s)
+/* The first stage that keeps the chain from working, or NULL. One that was started again has to
+ * answer a frame first, where any come. */
+static const stage *weakest(stream *s)
 {
+    bool flowing = is_flowing(s);
     const stage *down = NULL;
     for (int i = 0; i < s->count; i++) {
         const stage *g = s->active[i];
         if (g->failed)
             return g;
-        if (!down && (g->down || !g->ever_ready))
+        if (!down && (g->down || !g->ever_ready || (g->recovering && flowing)))
             down = g;
     }
     return down;
@@ -70,7 +72,7 @@ static enum stream_state work_out(stream *s, GString *notice)
 {
     const stage *g = weakest(s);
     scope_error why;
-    if (g && g->down && g->fault.status)
+    if (g && (g->down || g->recovering) && g->fault.status)
         g_string_printf(notice, "%s%s", g->fault.text,
                         g->failed       ? ""
                         : g->retry_us   ? "; trying once more"
@@ -106,8 +108,12 @@ void stream_settle(stream *s)
     GString *notice = g_string_new(NULL);
     enum stream_state state = work_out(s, notice);
     add_line(notice, s->remark);
-    add_line(notice, s->input ? s->input->notice : NULL); /* [main] alone changes both */
-    char *text = g_utf8_make_valid(notice->str, -1);      /* plugins may say anything */
+    GHashTableIter it;
+    gpointer line;
+    g_hash_table_iter_init(&it, s->notes);
+    while (g_hash_table_iter_next(&it, NULL, &line))
+        add_line(notice, line);
+    char *text = g_utf8_make_valid(notice->str, -1); /* plugins may say anything */
     g_string_free(notice, TRUE);
     if (state == s->state && !strcmp(text, s->notice)) {
         g_free(text);
@@ -135,6 +141,15 @@ void stream_remark(stream *s, const char *fmt, ...)
     g_free(s->remark);
     s->remark = g_strdup_vprintf(fmt, ap);
     va_end(ap);
+}
+
+void stream_notify(stream *s, const char *who, const char *text)
+{
+    if (text)
+        g_hash_table_replace(s->notes, g_strdup(who), g_strdup(text));
+    else
+        g_hash_table_remove(s->notes, who);
+    stream_settle(s);
 }
 
 enum stream_state stream_state_now(const stream *s)
@@ -188,7 +203,9 @@ static void hear_ready(stream *s, stage *g, note *n)
     }
     g->ever_ready = true;
     g->down = g->failed = false;
-    g->fault = (scope_error){0};
+    g->recovering = !first;
+    if (first)
+        g->fault = (scope_error){0};
     if (!first) {
         g_mutex_lock(&s->lock);
         s->sum.restarts++;
@@ -233,6 +250,7 @@ static void hear_look(stream *s, stage *g, const note *n)
 {
     enum { LOG_AGAIN_US = 10000000 };
     int64_t now_us = g_get_monotonic_time();
+    g->recovering = false;
     if (n->err.status) {
         g->fault = n->err;
         if (!g->told_us || now_us - g->told_us > LOG_AGAIN_US) {
