@@ -433,13 +433,13 @@ static const struct {
 } deaths[] = {
     {"crashes_in_process", "crashes_in_process crashed (Segmentation fault)", 17},
     {"aborts_in_process", "aborts_in_process crashed (Aborted)", 8},
-    {"exits_in_process", "exits_in_process ended its process by itself (code 0)", 8},
+    {"exits_in_process", "exits_in_process exited by itself (code 0)", 8},
     {"hangs_in_process", "hangs_in_process did not answer for 0.3 s", 8},
     {"overruns", "overruns wrote past the end of its frame", 17},
     {"overruns", "overruns wrote past the end of its frame", 512},
     {"underruns", "underruns wrote before the start of its frame", 17},
     {"writes_input", "writes_input wrote to its input, which is the host's", 32},
-    {"loses_device", "the device is gone", 32},
+    {"loses_device", "loses_device: the device is gone", 32},
 };
 
 /* Whatever ends the process is told in words; it comes back, and another worker never notices. */
@@ -674,6 +674,99 @@ START_TEST(nothing_left)
 }
 END_TEST
 
+/* ---- all at once ------------------------------------------------------------------------------
+ */
+
+typedef struct busy {
+    player p;
+    GThread *thread;
+    bool stop; /* atomic */
+} busy;
+
+/* Whatever may be called from any thread, in no order. */
+static gpointer be_busy(gpointer ctx)
+{
+    busy *b = ctx;
+    GRand *random = g_rand_new_with_seed((guint32)GPOINTER_TO_SIZE(ctx));
+    frame *extra = make_frame(16, 16, 3, 9, 0);
+    while (!__atomic_load_n(&b->stop, __ATOMIC_RELAXED)) {
+        json_t *values = amount(g_rand_int_range(random, 0, 10));
+        switch (g_rand_int_range(random, 0, 12)) {
+        case 0:
+            remote_set(b->p.r, values);
+            break;
+        case 1:
+            remote_reset(b->p.r);
+            break;
+        case 2:
+            remote_set_input(b->p.r, "extra", g_rand_boolean(random) ? extra : NULL);
+            break;
+        case 3:
+            remote_pid(b->p.r);
+            break;
+        default:
+            send_size(&b->p, g_rand_int_range(random, 1, 200), g_rand_int_range(random, 1, 200), 1);
+            g_usleep(200);
+        }
+        json_decref(values);
+    }
+    frame_unref(extra);
+    g_rand_free(random);
+    return NULL;
+}
+
+static void busy_open(busy *b, const char *fault)
+{
+    *b = (busy){.stop = false};
+    player_open(&b->p, faulty_path(fault), NULL);
+    b->thread = g_thread_new("busy", be_busy, b);
+}
+
+static void busy_close(busy *b)
+{
+    __atomic_store_n(&b->stop, true, __ATOMIC_RELAXED);
+    g_thread_join(b->thread);
+    player_close(&b->p);
+}
+
+/* Opened, fed, killed and closed from all sides: nothing is stuck, nothing is left. */
+START_TEST(all_at_once)
+{
+    enum { PLAYERS = 5, ROUNDS = 60 };
+    static const char *const faults[] = {"good", "takes_extra", "fails_tenth", "good",
+                                         "crashes_in_process"};
+    busy b[PLAYERS];
+    begin(&(remotes_options){0});
+    for (int i = 0; i < PLAYERS; i++)
+        busy_open(&b[i], faults[i]);
+    GRand *random = g_rand_new_with_seed(1);
+    for (int round = 0; round < ROUNDS; round++) {
+        int i = g_rand_int_range(random, 0, PLAYERS), pid = remote_pid(b[i].p.r);
+        int what = g_rand_int_range(random, 0, 3);
+        if (what == 0 && pid > 0) {
+            kill(pid, SIGKILL);
+        } else if (what == 1) {
+            busy_close(&b[i]);
+            busy_open(&b[i], faults[i]);
+        } else {
+            remote_retry(b[i].p.r);
+        }
+        int64_t until = g_get_monotonic_time() + 30 * 1000;
+        while (g_get_monotonic_time() < until)
+            g_main_context_iteration(NULL, FALSE), g_usleep(1000);
+    }
+    for (int i = 0; i < PLAYERS - 1; i++) { /* all but the one that crashes: it works in the end */
+        int before = get(&b[i].p, &b[i].p.results);
+        AWAIT(&b[i].p, results, before + 20);
+    }
+    g_rand_free(random);
+    for (int i = 0; i < PLAYERS; i++)
+        busy_close(&b[i]);
+    end();
+    ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
+}
+END_TEST
+
 /* ---- what a trip costs ------------------------------------------------------------------------
  */
 
@@ -734,6 +827,7 @@ int main(void)
     tcase_add_test(faults, bad_init);
     tcase_add_test(faults, close_while_loading);
     tcase_add_test(faults, nothing_left);
+    tcase_add_test(faults, all_at_once);
     suite_add_tcase(suite, trips);
     suite_add_tcase(suite, faults);
     SRunner *runner = srunner_create(suite);
