@@ -30,6 +30,7 @@ struct player {
     GstAppSink *video; /* owned; NULL until there is a picture [any, atomic] */
     GMutex lock;       /* of the two branches, which are made as their streams turn up */
     GstPad *video_entry, *sound_entry; /* owned; NULL until then */
+    bool changed;                      /* another pad took the place of one of them */
     gint strayed;                      /* it led to a file of this machine, which it may not */
     gint all;                          /* no more streams will turn up */
     int64_t all_us;                    /* since when that is known */
@@ -120,6 +121,7 @@ static void take_pad(player *p, GstPad *pad, const GstStructure *s)
     if (*entry) {
         if (!gst_pad_is_linked(*entry))
             gst_pad_link(pad, *entry);
+        p->changed = true;
         return;
     }
     char *tail =
@@ -396,7 +398,10 @@ int player_next(player *p, int wait_ms, frame **out, scope_error *err)
 
 bool player_rewind(player *p)
 {
-    return p->opt.kind == PLAYER_URI &&
+    g_mutex_lock(&p->lock);
+    bool changed = p->changed; /* its beginning is not like its end: opening it again is safer */
+    g_mutex_unlock(&p->lock);
+    return p->opt.kind == PLAYER_URI && !changed &&
            gst_element_seek_simple(p->pipeline, GST_FORMAT_TIME,
                                    GST_SEEK_FLAG_FLUSH | GST_SEEK_FLAG_KEY_UNIT, 0);
 }
