@@ -164,9 +164,11 @@ static int open_all(serve *s, scope_error *err)
 
 static void close_all(serve *s)
 {
+    if (s->app.server)
+        server_free(s->app.server); /* first: connections let go of streams */
     osc_close(s->app.osc);
-    live_free(s->app.live);
-    server_free(s->app.server);
+    if (s->app.live)
+        live_free(s->app.live);
     g_free(s->cert);
     g_free(s->key);
 }

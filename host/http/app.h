@@ -32,6 +32,7 @@ stream *app_by_key(request *r, enum stream_key which, response **answer);
 
 /* The schemas that the routes below refer to. */
 void shapes_tell(server *s);
+void daydream_shapes(server *s); /* those of daydream_routes, which shapes_tell tells, too */
 
 extern const route page_routes[];      /* the embedded page */
 extern const route service_routes[];   /* /health /metrics /openapi.json */

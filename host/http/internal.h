@@ -20,7 +20,8 @@ enum {
     WS_MESSAGE_DEFAULT = 1 << 20,
 };
 
-/* ---- connections (server.c) ------------------------------------------------------------------ */
+/* ---- connections (server.c, leave.c)
+ * ------------------------------------------------------------------ */
 
 typedef struct link_state {
     server *server; /* borrowed */
@@ -34,6 +35,12 @@ typedef struct link_state {
 typedef struct watch watch;
 watch *watch_new(int fd, void (*gone)(void *ctx), void *ctx);
 void watch_free(watch *w); /* NULL is fine */
+
+/* A client that was answered before it had sent all: closing at once would reset the connection and
+ * take the answer from it, so what it sends is read, and dropped, for some seconds more. */
+typedef struct sendoff sendoff;
+void sendoff_begin(server *s, int fd);
+void sendoff_end(sendoff *l);
 
 /* ---- requests (request.c) -------------------------------------------------------------------- */
 
@@ -76,8 +83,23 @@ request *request_new(server *s, struct MHD_Connection *mhd, const char *uri);
 void request_free(request *r);
 /* Path and query out of the URI; false with *answer 400. */
 bool request_parse(request *r, response **answer);
-/* The head of the body's checks and dispatch, server.c's business with libmicrohttpd apart. */
+/* A body as a JSON object, new; or NULL with `why`. */
 json_t *json_body(const char *text, size_t n, bool empty, char *why, size_t size);
+
+/* ---- the way of a request (exchange.c): libmicrohttpd's callbacks
+ * -------------------------------- */
+
+void *exchange_begin(void *cls, const char *uri, struct MHD_Connection *mhd);
+enum MHD_Result exchange_request(void *cls, struct MHD_Connection *mhd, const char *url,
+                                 const char *method, const char *version, const char *data,
+                                 size_t *n, void **con_cls);
+void exchange_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
+                        enum MHD_RequestTerminationCode code);
+/* Go on with a connection that was suspended. It gets its turn in MHD_run, which no descriptor asks
+ * for. */
+void exchange_resume(request *r);
+/* The server ends: a suspended connection is libmicrohttpd's again, its client counts as gone. */
+void exchange_abandon(request *r);
 
 /* ---- responses (response.c, file.c, chunks.c, upgrade.c) ---------------------------------------
  */
@@ -139,6 +161,9 @@ bool host_valid(const char *host);
 /* NULL, or the refusal. */
 response *auth_check(request *r);
 
+/* A listening socket, or -1 with *err; port, address and loopback of s are filled (listen.c). */
+int listen_on(server *s, const char *at, int port, scope_error *err);
+
 /* ---- the server ------------------------------------------------------------------------------ */
 
 struct server {
@@ -156,6 +181,7 @@ struct server {
     int open;         /* requests that draining waits for */
     GQueue links;     /* link_state.node */
     GQueue requests;  /* request.node: all */
+    GQueue sendoffs;  /* sendoff*, owned */
     GQueue sockets;   /* ws*, owned by themselves */
     limiter *limiter; /* owned */
     json_t *components;

@@ -58,4 +58,5 @@ void shapes_tell(server *s)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(shapes); i++)
         server_component(s, shapes[i].name, shapes[i].json);
+    daydream_shapes(s);
 }

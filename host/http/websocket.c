@@ -17,9 +17,11 @@
 
 enum {
     HEADER = 16,
+    FRAMING = 16, /* at most, around a packet with its header */
+    SLACK = 4096, /* for messages of text */
     MESSAGE_MAX = 16 << 20,
-    WAITING_MAX = 256 << 10, /* bytes that wait for a viewer, */
-    BEHIND_US = 300000,      /* or so long without all of them being taken: it cannot follow */
+    WAITING_MAX = 256 << 10, /* a viewer with more bytes waiting for it cannot follow, */
+    SPAN_US = 150000,        /* nor one for which those of two spans ago still wait */
     AGE_MAX_US = 1000000,    /* capture times further back are not believed */
 };
 
@@ -52,29 +54,31 @@ typedef struct viewer {
     enum codec codec;
     bool with_sound;
     enum cast_of of;
-    int w, h;                 /* told last */
-    waker *waker;             /* owned */
-    GMutex lock;              /* over `queue` and `queued` */
-    GQueue queue;             /* packets for [main], owned */
-    size_t queued;            /* bytes in it */
-    atomic_size_t unsent;     /* bytes that the peer had not taken when last looked */
-    _Atomic int64_t clear_us; /* when everything had been taken, last */
+    int w, h;             /* told last */
+    waker *waker;         /* owned */
+    GMutex lock;          /* over `queue` and `queued` */
+    GQueue queue;         /* packets for [main], owned */
+    size_t queued;        /* bytes in it */
+    atomic_size_t unsent; /* bytes that the peer had not taken when last looked, */
+    atomic_size_t recent; /* of those sent in the last two spans */
+    size_t now, before;   /* bytes sent in this span, and in the one before */
+    int64_t span_us;      /* when this one began */
 } viewer;
 
+/* Lock held. */
 static bool can_follow(viewer *v, size_t n)
 {
     size_t waits = atomic_load(&v->unsent) + v->queued;
     if (!waits)
         return true; /* however large it is */
-    return waits + n <= WAITING_MAX &&
-           g_get_monotonic_time() - atomic_load(&v->clear_us) <= BEHIND_US;
+    return waits + n <= WAITING_MAX && waits <= atomic_load(&v->recent) + v->queued + SLACK;
 }
 
 /* [any] */
 static bool viewer_packet(void *ctx, packet *p)
 {
     viewer *v = ctx;
-    size_t n = g_bytes_get_size(p->bytes);
+    size_t n = HEADER + FRAMING + g_bytes_get_size(p->bytes);
     g_mutex_lock(&v->lock);
     bool takes = can_follow(v, n);
     if (takes) {
@@ -124,15 +128,22 @@ static void viewer_woken(void *ctx)
     g_mutex_lock(&v->lock);
     GQueue queue = v->queue;
     g_queue_init(&v->queue);
-    atomic_fetch_add(&v->unsent, v->queued);
+    size_t n = v->queued;
+    atomic_fetch_add(&v->unsent, n);
+    atomic_fetch_add(&v->recent, n);
     v->queued = 0;
     g_mutex_unlock(&v->lock);
     for (packet *p; (p = g_queue_pop_head(&queue)); packet_unref(p))
         send_packet(v, p);
-    size_t unsent = ws_waiting(v->ws);
-    if (!unsent)
-        atomic_store(&v->clear_us, g_get_monotonic_time());
-    atomic_store(&v->unsent, unsent);
+    int64_t now = g_get_monotonic_time();
+    if (now - v->span_us >= SPAN_US) {
+        v->before = now - v->span_us >= 2 * SPAN_US ? 0 : v->now;
+        v->now = 0;
+        v->span_us = now;
+    }
+    v->now += n;
+    atomic_store(&v->recent, v->now + v->before);
+    atomic_store(&v->unsent, ws_waiting(v->ws));
 }
 
 static void viewer_ended(void *ctx, const scope_error *err)
@@ -152,7 +163,6 @@ static void viewer_open(void *ctx, ws *w)
         ws_close(w, 1000, "the stream has ended");
         return;
     }
-    atomic_store(&v->clear_us, g_get_monotonic_time());
     v->waker = waker_new(viewer_woken, v);
     v->video = cast_join(s, v->of, v->codec, "websocket", v->about, &calls, &err);
     if (v->video && v->with_sound)

@@ -148,6 +148,7 @@ struct stream {
     int refs; /* [main] */
     live *live;
     char *id, *name, *publish_key, *playback_id; /* owned */
+    char *log_name;                              /* owned */
     int64_t created_ms;
     bool ended; /* [main]; and frames stop under lock */
 
@@ -230,7 +231,7 @@ void live_unpace(live *l, GSource *pace); /* it does not run any more after this
 /* ---- stream_frames.c ----------------------------------------------------------------------------
  */
 
-extern const remote_calls stage_calls; /* ctx is the stage */
+extern const remote_calls stage_calls; /* but for ctx, the stage */
 /* Send what waits, where that is possible. [any] */
 void stage_pump(stage *g);
 /* Make `at` the chain that works; frames of the old one go their old way to the end. [main] */
@@ -284,6 +285,8 @@ void stream_tick(stream *s, int64_t now_us);
 /* ---- for cast.c ---------------------------------------------------------------------------------
  */
 
-void stream_count_viewer(stream *s, int by);
+void stream_count_viewer(stream *s, int by); /* [any] */
+/* The same picture at another time; NULL without memory. [any] */
+frame *stream_frame_again(stream *s, frame *f, int64_t pts_us);
 
 #endif

@@ -26,6 +26,7 @@ void stream_unref(stream *s)
     g_free(s->playback_id);
     g_free(s->notice);
     g_free(s->remark);
+    g_free(s->log_name);
     g_hash_table_unref(s->notes);
     g_hash_table_unref(s->second);
     g_array_unref(s->attached);
@@ -49,6 +50,7 @@ stream *stream_new(live *l, const char *name)
     s->created_ms = g_get_real_time() / 1000;
     s->state = STREAM_EMPTY;
     s->notice = g_strdup("");
+    s->log_name = g_strdup_printf("stream %s", s->id);
     s->notes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     s->second = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)frame_unref);
     s->attached = g_array_new(FALSE, FALSE, sizeof(attached));
@@ -212,8 +214,10 @@ void stream_input_close(stream_input *in)
     if (ours)
         s->input = NULL;
     g_mutex_unlock(&s->lock);
-    if (ours)
+    if (ours) {
+        stream_settle(s);
         stream_changed(s);
+    }
     stream_unref(s);
     g_free(in->about);
     g_free(in);

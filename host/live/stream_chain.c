@@ -263,7 +263,7 @@ void plan_failed(stream *s, stage *g, const scope_error *fault)
     }
     scope_error err = *fault;
     stream_remark(s, "%s cannot be loaded: %s; the plugins before it go on", g->plugin, err.text);
-    log_line(SCOPE_ERROR, s->id, "%s cannot be loaded: %s", g->plugin, err.text);
+    log_line(SCOPE_ERROR, s->log_name, "%s cannot be loaded: %s", g->plugin, err.text);
     give_up(s, &err);
 }
 

@@ -78,8 +78,7 @@ static GPtrArray *taps_ref(GPtrArray *taps)
     return taps ? g_ptr_array_ref(taps) : NULL;
 }
 
-/* The same picture at another time. NULL without memory: then it is not shown again. */
-static frame *again(stream *s, frame *f, int64_t pts_us)
+frame *stream_frame_again(stream *s, frame *f, int64_t pts_us)
 {
     scope_error err;
     frame *copy = frame_new(live_frames(s->live), &f->v, &err);
@@ -116,7 +115,8 @@ stream_tap *stream_tap_open(stream *s, const char *kind, const char *about,
     uint64_t seq = s->seq;
     g_mutex_unlock(&s->lock);
     int64_t now_us = g_get_monotonic_time();
-    frame *now = last && now_us - last->v.pts_us > FRESH_US ? again(s, last, now_us) : NULL;
+    frame *now =
+        last && now_us - last->v.pts_us > FRESH_US ? stream_frame_again(s, last, now_us) : NULL;
     if (last)
         give(t, now ? now : last, seq);
     frame_unref(now);
@@ -201,7 +201,7 @@ void frames_repeat(stream *s, int64_t now_us)
     GPtrArray *taps = due ? taps_ref(s->taps) : NULL;
     uint64_t seq = due ? ++s->seq : 0;
     g_mutex_unlock(&s->lock);
-    frame *copy = last ? again(s, last, pts_us) : NULL;
+    frame *copy = last ? stream_frame_again(s, last, pts_us) : NULL;
     if (copy)
         give_all(taps, copy, seq);
     else if (taps)

@@ -121,7 +121,7 @@ void stream_settle(stream *s)
     s->state = state;
     g_free(s->notice);
     s->notice = text;
-    log_line(worse ? SCOPE_WARN : SCOPE_INFO, s->id, "%s%s%s", stream_state_name(state),
+    log_line(worse ? SCOPE_WARN : SCOPE_INFO, s->log_name, "%s%s%s", stream_state_name(state),
              *s->notice ? ": " : "", s->notice);
     stream_changed(s);
 }
@@ -251,7 +251,7 @@ static void hear_look(stream *s, stage *g, const note *n)
         g->fault = n->err;
         if (!g->told_us || now_us - g->told_us > LOG_AGAIN_US) {
             g->told_us = now_us;
-            log_line(SCOPE_WARN, s->id, "%s failed a frame: %s", g->plugin, n->err.text);
+            log_line(SCOPE_WARN, s->log_name, "%s failed a frame: %s", g->plugin, n->err.text);
         }
     }
     plan_tick(s, now_us);
@@ -262,7 +262,7 @@ static void hear_log(stream *s, stage *g, const note *n)
     g_mutex_lock(&s->lock);
     g->logs_waiting--;
     g_mutex_unlock(&s->lock);
-    char *about = g_strdup_printf("%s %s", s->id, g->plugin);
+    char *about = g_strdup_printf("%s, %s", s->log_name, g->plugin);
     log_line(n->level, about, "%s", n->text);
     g_free(about);
     live_emit(

@@ -19,7 +19,8 @@ static const struct {
     {"deinterlace", "plugins-good"}, {"v4l2src", "plugins-good"},    {"opusenc", "plugins-base"},
     {"opusparse", "plugins-bad"},    {"flvmux", "plugins-good"},     {"rtmp2sink", "plugins-bad"},
     {"hlssink2", "plugins-bad"},     {"mpegtsmux", "plugins-bad"},   {"srtsink", "plugins-bad"},
-    {"v4l2sink", "plugins-good"},    {"ximagesrc", "plugins-good"},
+    {"v4l2sink", "plugins-good"},    {"ximagesrc", "plugins-good"},  {"vp8dec", "plugins-good"},
+    {"avdec_h264", "libav"},         {"openh264dec", "plugins-bad"}, {"opusdec", "plugins-base"},
 };
 
 int media_init(scope_error *err)

@@ -1,6 +1,7 @@
 """osc.py PORT: talks to the server as a controller would, with python-osc, and prints what comes back.
 
-Lines on stdin: "/address value..." to send (JSON values), "?" to print what came within half a second.
+Lines on stdin: "/address value..." to send (JSON values), "?" to print what comes: until half a
+second of silence, the first of it within ten seconds.
 """
 import json
 import socket
@@ -21,15 +22,16 @@ def message(address, values):
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sock.bind(("127.0.0.1", 0))
 sock.connect(("127.0.0.1", int(sys.argv[1])))
-sock.settimeout(0.5)
 for line in sys.stdin:
     words = line.strip()
     if words == "?":
+        sock.settimeout(10)
         try:
             while True:
                 got = OscMessage(sock.recv(65536))
                 params = [float(f"{p:.7g}") if isinstance(p, float) else p for p in got.params]
-            print(got.address, *[json.dumps(p) for p in params], flush=True)
+                print(got.address, *[json.dumps(p) for p in params], flush=True)
+                sock.settimeout(0.5)
         except socket.timeout:
             print(".", flush=True)
         continue

@@ -5,12 +5,13 @@
 osc_port=$(python3 -c 'import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 serve --osc-port "$osc_port" --plugin color
 id=$(api GET /api/v1/streams | jq -r '.streams[0].id')
-# say LINE...: send, and keep what comes back in the file heard
-say() { printf '%s\n' "$@" '?' | timeout 20 "$TOOLS/venv/bin/python" "$SRC/tests/clients/osc.py" "$osc_port" >heard; }
+# say LINE...: send; hear LINE...: send, and keep what comes back in the file heard
+hear() { say "$@" '?' >heard; }
+say() { printf '%s\n' "$@" | timeout 20 "$TOOLS/venv/bin/python" "$SRC/tests/clients/osc.py" "$osc_port"; }
 value() { api GET "/api/v1/streams/$id" | jq -e ".chain[0].values.$1 == $2" >/dev/null; }
 await 20 sh -c "curl -s $URL/api/v1/streams | jq -e '.streams[0].state | IN(\"online\", \"offline\")'"
 
-say /scope/list
+hear /scope/list
 says heard '/scope/param "/scope/speed" "number"' '"0..4"'
 number=speed
 say "/scope/$number 0.7"
@@ -23,11 +24,11 @@ say "bundle /scope/$number 0.4"
 await 5 value "$number" 0.4
 
 # refused, with the reason: out of range, of another type, unknown; and the value stays
-say "/scope/$number 99"
+hear "/scope/$number 99"
 says heard '/scope/error' "/scope/$number"
-say "/scope/$number \"blue\""
+hear "/scope/$number \"blue\""
 says heard '/scope/error'
-say '/scope/nothing 1' '/elsewhere 1'
+hear '/scope/nothing 1' '/elsewhere 1'
 says heard 'no plugin of the stream has this parameter' 'begin with /scope/'
 value "$number" 0.4 || fail "a refused value is in force: $(cat api.out)"
 

@@ -19,7 +19,7 @@ settled() {
     echo "$1: $(paste -sd' ' "now.$1")"
 }
 sessions() { timeout 250 "$TOOLS/venv/bin/python" "$SRC/tests/clients/sessions.py" "$URL" "$id" "$1" || fail "the sessions went wrong"; }
-sessions 40 # whatever is loaded or pooled once
+sessions 160 # whatever is loaded, pooled or kept (a thousand lines of log) once
 settled before
 shown_before=$(shown)
 sessions "$SESSIONS"

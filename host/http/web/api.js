@@ -87,6 +87,5 @@ export async function call(method, path, options = {}) {
   }
 }
 
-// Is the server's answer a list, or an object around one?
-export const listOf = (answer) => Array.isArray(answer) ? answer
-  : Object.values(answer ?? {}).find(Array.isArray) ?? [];
+// The list in an answer like {"streams": [...]}.
+export const listOf = (answer) => Object.values(answer ?? {}).find(Array.isArray) ?? [];

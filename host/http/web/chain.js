@@ -1,5 +1,5 @@
 // chain.js - the plugins of a stream in a row: add, replace, move, remove; each has its panel.
-import {h, tool, menu, popover} from "./dom.js";
+import {h, icon, tool, menu, popover} from "./dom.js";
 import {call, seg} from "./api.js";
 import {Panel} from "./panel.js";
 
@@ -81,7 +81,7 @@ export class Chain {
       li.firstChild.setAttribute("aria-pressed", String(k === i));
     });
     const panel = this.panels[i];
-    this.body.replaceChildren(...(panel ? [panel.element] : []));
+    this.body.replaceChildren(panel ? panel.element : h("button.nothing", {type: "button", onclick: (e) => this.pick(e.currentTarget, (id) => this.add(id))}, icon("add"), "Add a plugin"));
     this.inputs.replaceChildren(...(panel?.inputs.childElementCount ? [h("h2", null, "Input"), panel.inputs] : []));
     panel?.see();
   }

@@ -150,6 +150,8 @@ export class Control extends EventTarget {
       this.close();
     if ((m.type === "values" || m.type === "refused") && m.n)
       m.asked = this.#settle(m.n)?.values;
+    else if (m.type === "values" && m.by === "load") // what was set before is in it, or lost with the old one
+      [...this.#sent].forEach(([n, was]) => was.link === m.link && this.#settle(n));
     this.#emit(m.type, m);
   }
 }

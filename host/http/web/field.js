@@ -24,7 +24,7 @@ export class Field {
     this.element.addEventListener("dblclick", (e) => e.target.closest("label, .label") && this.reset());
     if (schema.ui?.is_load_param) {
       this.element.classList.add("load");
-      this.element.querySelector("label, .label, .name, summary")?.append(h("em", {title: "Read when the plugin loads: changing it loads the plugin anew"}, "load"));
+      this.element.querySelector("label, .label, .name, summary")?.append(h("em", {title: "Read when the plugin loads: changing it loads the plugin anew", role: "img", "aria-label": "loads anew"}, "↻"));
     }
     this.find = `${label} ${names.join(" ")} ${schema.description ?? ""}`.toLowerCase();
   }
@@ -65,7 +65,7 @@ export class Field {
 
   #differs(values) {
     const off = this.names.some((n) => !same(values[n], this.defaults[n]));
-    this.back.classList.toggle("off", !off);
+    this.back.classList.toggle("off", off);
     this.back.tabIndex = off ? 0 : -1;
     this.back.title = `Reset ${this.label} to ${JSON.stringify(this.defaults[this.name])}`;
   }

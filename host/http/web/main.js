@@ -125,8 +125,8 @@ function setState(state, notice) {
 // Before there is a picture: the two things that make one.
 function welcome(stream) {
   const rows = [];
-  const generates = stream.chain.length > 0 && stream.stats?.frames_out > 0;
-  if (!stream.source && !app.source.media && !generates && !alone) {
+  const idle = stream.state !== "online" && !app.stage.shows;
+  if (!stream.source && !app.source.media && (idle || !stream.chain.length) && !alone) {
     rows.push({title: "What should it see?", items: Object.entries(KINDS).filter(([k]) => k !== "none").map(([kind, k]) => ({
       label: k.label, icon: k.icon, onpick: () => app.source.pick(kind),
     }))});
@@ -160,6 +160,8 @@ function bar() {
 const TABS = {source: "Source", controls: "Controls", outputs: "Outputs"};
 
 function showTab(name) {
+  if (name === "source" && innerWidth > 900) // a tab of narrow screens
+    name = "controls";
   document.body.dataset.tab = name;
   kept.set("tab", name);
   for (const b of $("tabs").children)
@@ -205,6 +207,7 @@ async function start() {
   showTab(kept.get("tab", "controls"));
   bar();
   actions();
+  app.stage.addEventListener("first", () => app.control.stream && welcome(app.control.stream));
   app.stage.addEventListener("view", () => { viewButton.title = `View: ${VIEWS[app.stage.view]} (V)`; });
   await app.loadPlugins();
   app.go(await app.streams.first());

@@ -101,7 +101,7 @@ export class Outputs {
     const all = await this.#try(async () => listOf(await call("GET", "api/v1/recordings")));
     this.recordings.replaceChildren(...(all ?? []).map((r) => h("li", null,
       h("a", {href: openUrl(`api/v1/recordings/${seg(r.name)}`), download: r.name}, icon("load"), r.name),
-      h("small", null, [r.seconds ? clock(r.seconds) : "", size(r.bytes ?? r.size)].filter(Boolean).join(" · ")),
+      h("small", null, size(r.bytes)),
       tool("trash", `Delete ${r.name}`, () => this.#try(() => call("DELETE", `api/v1/recordings/${seg(r.name)}`)).then(() => this.#recorded())))));
   }
 

@@ -1,6 +1,6 @@
 // presets.js - values of a plugin, kept by name on the server; to and from files, too.
 import {h, tool, menu, toast} from "./dom.js";
-import {call, seg, listOf} from "./api.js";
+import {call, seg} from "./api.js";
 
 export class Presets {
   names = [];
@@ -22,7 +22,7 @@ export class Presets {
 
   async #list() {
     try {
-      this.names = listOf(await call("GET", this.#path)).map((p) => p.name ?? p);
+      this.names = Object.keys((await call("GET", this.#path)).presets).sort();
     } catch {
       this.names = [];
     }
@@ -35,7 +35,7 @@ export class Presets {
       return;
     try {
       const got = await call("GET", `${this.#path}/${seg(this.names[i])}`);
-      this.apply(got.values ?? got);
+      this.apply(got.values);
       [...this.row.children].forEach((b, k) => b.classList.toggle("on", k === i));
     } catch (e) {
       toast(e.message, {kind: "error"});
@@ -64,7 +64,7 @@ export class Presets {
     if (!name)
       return;
     try {
-      await call("PUT", `${this.#path}/${seg(name)}`, {json: this.panel.values});
+      await call("PUT", `${this.#path}/${seg(name)}`, {json: {values: this.panel.values}});
       this.form.hidden = true;
       this.name.value = "";
       await this.#list();

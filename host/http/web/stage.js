@@ -83,7 +83,10 @@ export class Stage extends EventTarget {
     this.empty = h("div.empty", {hidden: true});
     root.append(this.box, this.badge, this.notice, this.bar, this.empty);
     this.root = root;
-    this.#result.onsize = (w, hh) => this.box.style.setProperty("--ar", w / hh);
+    this.#result.onsize = (w, hh) => {
+      this.box.style.setProperty("--ar", w / hh);
+      this.dispatchEvent(new Event("first"));
+    };
     root.addEventListener("dblclick", (e) => {
       if (!e.target.closest("button, .divider, .empty"))
         this.fullscreen();
@@ -94,6 +97,11 @@ export class Stage extends EventTarget {
     this.setMirror(kept.get("mirror", false));
     const loop = () => { this.#draw(); requestAnimationFrame(loop); };
     requestAnimationFrame(loop);
+  }
+
+  // Is there a picture to look at?
+  get shows() {
+    return this.#shown > 0 || this.#result.video.videoWidth > 0 || this.#result.img.naturalWidth > 0;
   }
 
   get frames() {
@@ -119,6 +127,7 @@ export class Stage extends EventTarget {
     this.#result.clear();
     this.#source.clear();
     this.ages = [];
+    this.#shown = 0;
     this.stream = stream;
     if (!stream?.playback_id)
       return;
@@ -189,6 +198,8 @@ export class Stage extends EventTarget {
       return;
     const time = this.#result.draw();
     if (time) {
+      if (!this.#shown)
+        queueMicrotask(() => this.dispatchEvent(new Event("first")));
       this.#shown = time;
       const clock = this.#app.control?.clock;
       if (clock?.known) {

@@ -194,9 +194,8 @@ static inline char *header_of(const char *answer, const char *name)
 {
     char *find = g_strdup_printf("\r\n%s: ", name);
     const char *end = strstr(answer, "\r\n\r\n"), *at = strstr(answer, find);
-    char *value = at && at < end
-                      ? g_strndup(at + strlen(find), strcspn(at + strlen(find), "\r"))
-                      : NULL;
+    char *value =
+        at && at < end ? g_strndup(at + strlen(find), strcspn(at + strlen(find), "\r")) : NULL;
     g_free(find);
     return value;
 }

@@ -1,5 +1,5 @@
-/* test_http.c - the HTTP server against raw sockets: routes, bodies, rights, limits, files, streams,
- * and answers that come later. */
+/* test_http.c - the HTTP server against raw sockets: routes, bodies, rights, limits, files,
+ * streams, and answers that come later. */
 #include "http_fixture.h"
 
 #include <fcntl.h>
@@ -79,9 +79,9 @@ static response *on_fault(request *r)
 static response *on_about(request *r)
 {
     char *origin = request_origin(r);
-    response *a = response_json(
-        200, json_pack("{s:s, s:s, s:s, s:s}", "origin", origin, "peer", request_peer(r), "path",
-                       request_path(r), "method", request_method(r)));
+    response *a = response_json(200, json_pack("{s:s, s:s, s:s, s:s}", "origin", origin, "peer",
+                                               request_peer(r), "path", request_path(r), "method",
+                                               request_method(r)));
     g_free(origin);
     return a;
 }
@@ -231,8 +231,9 @@ static void start(void)
 /* The answer to a method and a path, and further headers and the body. */
 static char *fetch(const char *what, const char *more)
 {
-    char *text = g_strdup_printf("%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s%s", what,
-                                 more ? more : "", more && strstr(more, "\r\n\r\n") ? "" : "\r\n");
+    char *text =
+        g_strdup_printf("%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s%s", what,
+                        more ? more : "", more && strstr(more, "\r\n\r\n") ? "" : "\r\n");
     char *answer = ask(f.port, text);
     g_free(text);
     return answer;
@@ -250,8 +251,8 @@ static void expect_error(const char *answer, int status, const char *code)
     ck_assert_int_eq(json_integer_value(json_object_get(body, "status")), status);
     ck_assert(json_string_length(json_object_get(body, "error")) > 5);
     ck_assert(json_object_get(body, "details") && json_object_get(body, "traceId"));
-    char *id = header_of(answer, "X-Request-Id"), *origin =
-        header_of(answer, "Access-Control-Allow-Origin");
+    char *id = header_of(answer, "X-Request-Id"),
+         *origin = header_of(answer, "Access-Control-Allow-Origin");
     ck_assert_str_eq(json_string_value(json_object_get(body, "requestId")), id);
     ck_assert_str_eq(origin, "*");
     g_free(id);
@@ -316,6 +317,445 @@ START_TEST(routes)
 }
 END_TEST
 
+START_TEST(json_bodies)
+{
+    static const struct {
+        const char *more;
+        int status;
+        const char *code, *text;
+    } cases[] = {
+        {"Content-Type: application/json\r\nContent-Length: 7\r\n\r\n{\"a\":1}", 201, NULL,
+         "{\"got\":{\"a\":1}}"},
+        {"Content-Type: application/json; charset=utf-8\r\nContent-Length: 2\r\n\r\n{}", 201, NULL,
+         "{\"got\":{}}"},
+        {"Content-Length: 2\r\n\r\n{}", 201, NULL, "{\"got\":{}}"},
+        {"Content-Type: APPLICATION/JSON\r\nTransfer-Encoding: chunked\r\n\r\n"
+         "1\r\n{\r\n1\r\n}\r\n0\r\n\r\n",
+         201, NULL, "{\"got\":{}}"},
+        {"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{\n \"a\" 1}", 400,
+         "REQUEST/INVALID_JSON", "line 2, column 6"},
+        {"Content-Length: 0\r\n\r\n", 400, "REQUEST/INVALID_JSON", "it is empty"},
+        {"Content-Length: 2\r\n\r\n[]", 400, "REQUEST/INVALID_JSON", "object"},
+        {"Content-Length: 4\r\n\r\nnull", 400, "REQUEST/INVALID_JSON", "object"},
+        {"Content-Length: 5\r\n\r\n{} {}", 400, "REQUEST/INVALID_JSON", "line 1"},
+        {"Content-Length: 9\r\n\r\n{\"a\":\"\xff\"}", 400, "REQUEST/INVALID_JSON", "line 1"},
+        {"Content-Length: 14\r\n\r\n{\"a\":\"\\u0000\"}", 400, "REQUEST/INVALID_JSON", "line 1"},
+        {"Content-Length: 9\r\n\r\n{\"a\":1e9999}", 400, "REQUEST/INVALID_JSON", "line 1"},
+        {"Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", 415,
+         "REQUEST/UNSUPPORTED_MEDIA_TYPE", "text/plain"},
+        {"Content-Type: application/jsonx\r\nContent-Length: 2\r\n\r\n{}", 415,
+         "REQUEST/UNSUPPORTED_MEDIA_TYPE", "application/json"},
+    };
+    start();
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        char *answer = fetch("POST /json", cases[i].more);
+        if (cases[i].code)
+            expect_error(answer, cases[i].status, cases[i].code);
+        ck_assert_int_eq(status_of(answer), cases[i].status);
+        ck_assert_msg(strstr(body_of(answer), cases[i].text) != NULL, "%zu: %s", i, answer);
+        g_free(answer);
+    }
+    char *answer = fetch("POST /maybe", "Content-Length: 0\r\n\r\n");
+    ck_assert_str_eq(body_of(answer), "{}");
+    g_free(answer);
+    GString *deep = g_string_new("Content-Length: 4000\r\n\r\n");
+    for (int i = 0; i < 4000; i++)
+        g_string_append_c(deep, '[');
+    answer = fetch("POST /json", deep->str);
+    expect_error(answer, 400, "REQUEST/INVALID_JSON");
+    g_string_free(deep, TRUE);
+    g_free(answer);
+    fixture_stop(&f);
+}
+END_TEST
+
+/* Send a head and then `n` bytes, `at_once` or in chunks of HTTP. */
+static char *upload(const char *head, size_t n, bool in_chunks)
+{
+    int fd = dial(f.port);
+    char *data = g_malloc(n + 1), size[32];
+    memset(data, 'x', n);
+    say(fd, head, strlen(head));
+    for (size_t at = 0; in_chunks && at < n; at += 50000) {
+        size_t k = MIN(n - at, 50000);
+        snprintf(size, sizeof size, "%zx\r\n", k);
+        say(fd, size, strlen(size));
+        say(fd, data + at, k);
+        say(fd, "\r\n", 2);
+    }
+    if (in_chunks)
+        say(fd, "0\r\n\r\n", 5);
+    else
+        say(fd, data, n);
+    g_free(data);
+    return hear(fd);
+}
+
+#define PUT                                                                                        \
+    "PUT /upload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: image/png\r\n"
+
+START_TEST(body_sizes)
+{
+    start();
+    char *answer = upload(PUT "Content-Length: 1048576\r\n\r\n", 1 << 20, false);
+    ck_assert_ptr_nonnull(strstr(answer, "{\"n\":1048576,"));
+    g_free(answer);
+    answer = upload(PUT "Transfer-Encoding: chunked\r\n\r\n", 1 << 20, true);
+    ck_assert_ptr_nonnull(strstr(answer, "{\"n\":1048576,"));
+    g_free(answer);
+    answer = upload(PUT "Content-Length: 1048577\r\n\r\n", (1 << 20) + 1, false);
+    expect_error(answer, 413, "REQUEST/TOO_LARGE");
+    ck_assert_ptr_nonnull(strstr(answer, "1048576 bytes"));
+    g_free(answer);
+    answer = upload(PUT "Transfer-Encoding: chunked\r\n\r\n", 5 << 20, true);
+    expect_error(answer, 413, "REQUEST/TOO_LARGE");
+    g_free(answer);
+    /* More than is read to the end: the answer comes at once, and arrives. */
+    answer = upload(PUT "Content-Length: 60000000\r\n\r\n", 60000000, false);
+    expect_error(answer, 413, "REQUEST/TOO_LARGE");
+    g_free(answer);
+    answer = fetch("GET /query", "Content-Length: 3\r\n\r\nabc");
+    expect_error(answer, 413, "REQUEST/TOO_LARGE");
+    ck_assert_ptr_nonnull(strstr(answer, "takes no body"));
+    g_free(answer);
+    /* Expect: 100-continue is answered with what is to come. */
+    answer = upload(PUT "Expect: 100-continue\r\nContent-Length: 2000000\r\n\r\n", 0, false);
+    expect_error(answer, 413, "REQUEST/TOO_LARGE");
+    g_free(answer);
+    int fd = dial(f.port);
+    const char *head = PUT "Expect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+    say(fd, head, strlen(head));
+    answer = hear_one(fd);
+    ck_assert_int_eq(status_of(answer), 100);
+    g_free(answer);
+    say(fd, "abc", 3);
+    answer = hear(fd);
+    ck_assert_int_eq(status_of(answer), 200);
+    g_free(answer);
+    ck_assert_int_eq(fixture_stats(&f).refused, 5);
+    fixture_stop(&f);
+}
+END_TEST
+
+static void expect_header(const char *answer, const char *name, const char *value)
+{
+    char *got = header_of(answer, name);
+    ck_assert_msg(g_strcmp0(got, value) == 0, "%s: %s, not %s", name, got, value);
+    g_free(got);
+}
+
+START_TEST(origins)
+{
+    f.options.token = "sesame";
+    start();
+    static const char *const paths[] = {"/json", "/hello/x", "/nowhere", "*"};
+    for (size_t i = 0; i < G_N_ELEMENTS(paths); i++) {
+        char *what = g_strdup_printf("OPTIONS %s", paths[i]);
+        char *answer = fetch(what, "Origin: https://app.example\r\n"
+                                   "Access-Control-Request-Method: POST\r\n");
+        ck_assert_int_eq(status_of(answer), 204);
+        expect_header(answer, "Access-Control-Allow-Origin", "*");
+        expect_header(answer, "Access-Control-Allow-Methods",
+                      "GET, POST, PUT, PATCH, DELETE, OPTIONS");
+        expect_header(answer, "Access-Control-Allow-Headers",
+                      "authorization, content-type, if-match");
+        expect_header(answer, "Access-Control-Max-Age", "86400");
+        g_free(answer);
+        g_free(what);
+    }
+    char *answer = fetch("OPTIONS /hello/x", NULL);
+    expect_header(answer, "Allow", "GET, HEAD, DELETE, OPTIONS");
+    g_free(answer);
+    answer = fetch("GET /hello/special", "cookie:\r\n");
+    ck_assert_int_eq(status_of(answer), 200);
+    expect_header(answer, "Access-Control-Allow-Origin", "*");
+    expect_header(answer, "Access-Control-Expose-Headers",
+                  "Location, ETag, Link, Livepeer-Playback-Url");
+    expect_header(answer, "Cache-Control", "no-store");
+    expect_header(answer, "Content-Type", "text/plain");
+    g_free(answer);
+    fixture_stop(&f);
+}
+END_TEST
+
+START_TEST(tokens)
+{
+    f.options.token = "sesame";
+    start();
+    char *answer = fetch("GET /hello/x", NULL);
+    expect_error(answer, 401, "AUTH/UNAUTHORIZED");
+    expect_header(answer, "WWW-Authenticate", "Bearer realm=\"scope\"");
+    g_free(answer);
+    answer = fetch("GET /hello/x", "Authorization: Basic c2VzYW1l\r\n");
+    expect_error(answer, 401, "AUTH/UNAUTHORIZED");
+    g_free(answer);
+    static const char *const right[] = {"Authorization: Bearer sesame\r\n",
+                                        "authorization: bearer  sesame\r\n"};
+    for (size_t i = 0; i < G_N_ELEMENTS(right); i++) {
+        answer = fetch("GET /hello/x", right[i]);
+        ck_assert_int_eq(status_of(answer), 200);
+        g_free(answer);
+    }
+    expect_text("GET /hello/x?access_token=sesame", "x");
+    expect_text("GET /secret/x", "x");                           /* the path is the secret */
+    answer = fetch("DELETE /hello/x?access_token=sesame", NULL); /* only for what reads */
+    expect_error(answer, 401, "AUTH/UNAUTHORIZED");
+    g_free(answer);
+    for (int i = 0; i < 12; i++) { /* to be without one is no guess */
+        answer = fetch("GET /hello/x", NULL);
+        expect_error(answer, 401, "AUTH/UNAUTHORIZED");
+        g_free(answer);
+    }
+    static const char *const wrong[] = {"sesam", "sesame2", "Sesame", ""};
+    for (int i = 0; i < 10; i++) {
+        char *more = g_strdup_printf("Authorization: Bearer %s\r\n", wrong[i % 4]);
+        answer = fetch("GET /hello/x", more);
+        expect_error(answer, 401, "AUTH/UNAUTHORIZED");
+        expect_header(answer, "WWW-Authenticate", "Bearer error=\"invalid_token\"");
+        g_free(answer);
+        g_free(more);
+    }
+    answer = fetch("GET /hello/x", right[0]);
+    expect_error(answer, 429, "AUTH/TOO_MANY_ATTEMPTS");
+    char *wait = header_of(answer, "Retry-After");
+    ck_assert(wait && atoi(wait) > 0 && atoi(wait) <= 60);
+    g_free(wait);
+    g_free(answer);
+    expect_text("GET /secret/x", "x");
+    fixture_stop(&f);
+}
+END_TEST
+
+START_TEST(hosts)
+{
+    static const struct {
+        const char *host;
+        bool known;
+    } cases[] = {
+        {"localhost", true},
+        {"LOCALHOST:8080", true},
+        {"127.0.0.1", true},
+        {"192.168.1.2:80", true},
+        {"[::1]:8080", true},
+        {"studio.example", true},
+        {"studio.example:9", true},
+        {"evil.example", false},
+        {"localhost.evil.example", false},
+        {"evil.example:80", false},
+        {"127.0.0.1.evil.example", false},
+        {"", false},
+        {"localhost:x", false},
+        {"[::1", false},
+        {"a b", false},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
+        ck_assert_msg(host_known(cases[i].host, "studio.example:443") == cases[i].known, "%s",
+                      cases[i].host);
+    ck_assert(!host_known("studio.example", NULL));
+    f.options.public_host = "studio.example";
+    start();
+    char *answer = ask(f.port, "GET /hello/special HTTP/1.1\r\nHost: evil.example\r\n"
+                               "Connection: close\r\n\r\n");
+    expect_error(answer, 403, "REQUEST/UNKNOWN_HOST");
+    g_free(answer);
+    answer =
+        ask(f.port, "GET /about HTTP/1.1\r\nHost: studio.example\r\nConnection: close\r\n\r\n");
+    ck_assert_ptr_nonnull(strstr(answer, "\"origin\":\"http://studio.example\""));
+    g_free(answer);
+    fixture_stop(&f);
+    f.options = (server_options){.token = "x"};
+    start();
+    answer = ask(f.port, "GET /hello/special HTTP/1.1\r\nHost: a.example\r\n"
+                         "Connection: close\r\n\r\n");
+    ck_assert_int_eq(status_of(answer), 200); /* the token protects */
+    g_free(answer);
+    fixture_stop(&f);
+}
+END_TEST
+
+START_TEST(about)
+{
+    start();
+    char *want = g_strdup_printf("\"origin\":\"http://localhost\",\"peer\":\"127.0.0.1\"");
+    char *answer = fetch("GET /about", "X-Forwarded-Proto: https\r\nX-Forwarded-For: 9.9.9.9\r\n");
+    ck_assert_ptr_nonnull(strstr(answer, want));
+    g_free(answer);
+    g_free(want);
+    want = g_strdup_printf("\"origin\":\"http://127.0.0.1:%d\"", f.port);
+    answer = ask(f.port, "GET /about HTTP/1.0\r\n\r\n"); /* no Host at all */
+    ck_assert_ptr_nonnull(strstr(answer, want));
+    g_free(answer);
+    g_free(want);
+    fixture_stop(&f);
+    f.options = (server_options){.behind_proxy = true, .token = "x"};
+    start();
+    answer = fetch("GET /about", "X-Forwarded-Proto: https\r\nX-Forwarded-Host: a.example\r\n"
+                                 "X-Forwarded-For: 9.9.9.9, 8.8.8.8\r\n");
+    ck_assert_ptr_nonnull(strstr(answer, "\"origin\":\"https://a.example\",\"peer\":\"8.8.8.8\""));
+    g_free(answer);
+    answer = fetch("GET /about", "X-Forwarded-Host: a\"b\r\n");
+    ck_assert_ptr_nonnull(strstr(answer, "\"origin\":\"http://localhost\""));
+    g_free(answer);
+    fixture_stop(&f);
+}
+END_TEST
+
+START_TEST(forms)
+{
+    start();
+    char *answer = fetch("HEAD /hello/abc", NULL);
+    ck_assert_int_eq(status_of(answer), 200);
+    expect_header(answer, "Content-Length", "3");
+    ck_assert_str_eq(body_of(answer), "");
+    g_free(answer);
+    answer = fetch("HEAD /drip/3", NULL);
+    ck_assert_int_eq(status_of(answer), 200);
+    g_free(answer);
+    int fd = dial(f.port);
+    const char *one = "GET /hello/a HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for (int i = 0; i < 3; i++) { /* one connection, three requests */
+        say(fd, one, strlen(one));
+        answer = hear_one(fd);
+        ck_assert_str_eq(body_of(answer), "a");
+        g_free(answer);
+    }
+    close(fd);
+    answer = ask(f.port, "GET /hello/1 HTTP/1.1\r\nHost: localhost\r\n\r\n" /* pipelined */
+                         "GET /later/30 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+                         "GET /drip/2 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+                         "GET /hello/4 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    const char *first = strstr(answer, "\r\n\r\n1HTTP"), *second = strstr(answer, "{\"gone\":0}");
+    const char *third = strstr(answer, "piece 1;");
+    ck_assert(first && second > first && third > second);
+    ck_assert(g_str_has_suffix(answer, "\r\n\r\n4"));
+    g_free(answer);
+    answer = ask(f.port, "GET /drip/2 HTTP/1.0\r\n\r\n");
+    ck_assert(g_str_has_suffix(answer, "piece 0;piece 1;")); /* no chunks for the old */
+    g_free(answer);
+    answer = fetch("GET /fault/bad", NULL);
+    expect_error(answer, 400, "STREAMS/INVALID_PARAMS");
+    ck_assert_ptr_nonnull(strstr(answer, "\"details\":{\"field\":\"fps\"}"));
+    g_free(answer);
+    answer = fetch("GET /fault/io", NULL);
+    expect_error(answer, 500, "STREAMS/INVALID_PARAMS");
+    g_free(answer);
+    fixture_stop(&f);
+    ck_assert_int_eq(drips, 0);
+}
+END_TEST
+
+/* Wait until the server has no connections any more. */
+static void expect_quiet(void)
+{
+    int64_t until = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
+    while (fixture_stats(&f).connections > 0) {
+        ck_assert_msg(g_get_monotonic_time() < until, "connections stay");
+        g_usleep(5000);
+    }
+}
+
+START_TEST(malformed)
+{
+    start();
+    static const char *const garbage[] = {
+        "\r\n\r\n\r\n",
+        "hello\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET /hello/x HTTP/9.9\r\n\r\n",
+        "GET /hello/x HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        "GET /hello/x HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        "POST /json HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "POST /json HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
+        "chunked\r\n\r\nffffffffff\r\n",
+        "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(garbage); i++) {
+        int fd = dial(f.port);
+        say(fd, garbage[i], strlen(garbage[i]));
+        shutdown(fd, SHUT_WR);
+        char *answer = hear(fd);
+        ck_assert_msg(status_of(answer) == 0 || status_of(answer) >= 400, "%s", answer);
+        g_free(answer);
+    }
+    GString *huge = g_string_new("GET /hello/x HTTP/1.1\r\nHost: localhost\r\n");
+    for (int i = 0; i < 4000; i++)
+        g_string_append_printf(huge, "X-Header-%d: some text that is of no use\r\n", i);
+    g_string_append(huge, "\r\n");
+    char *answer = ask(f.port, huge->str);
+    ck_assert_msg(status_of(answer) == 431 || status_of(answer) == 0, "%.80s", answer);
+    g_free(answer);
+    g_string_assign(huge, "GET /hello/");
+    for (int i = 0; i < 100000; i++)
+        g_string_append_c(huge, 'a');
+    g_string_append(huge, " HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    answer = ask(f.port, huge->str);
+    ck_assert_msg(status_of(answer) == 414 || status_of(answer) == 0, "%.80s", answer);
+    g_free(answer);
+    g_string_free(huge, TRUE);
+    expect_text("GET /hello/x", "x");
+    expect_quiet();
+    fixture_stop(&f);
+}
+END_TEST
+
+/* How long until the server hangs up on somebody who says `first`, and then `drop` every 100 ms. */
+static double patience(const char *first, const char *drop)
+{
+    int fd = dial(f.port);
+    int64_t begun = g_get_monotonic_time();
+    char c;
+    ssize_t n = -1;
+    say(fd, first, strlen(first));
+    while (n != 0 && g_get_monotonic_time() - begun < 20 * G_USEC_PER_SEC) {
+        g_usleep(100000);
+        say(fd, drop, strlen(drop));
+        n = recv(fd, &c, 1, MSG_DONTWAIT);
+        if (n < 0 && errno != EAGAIN)
+            n = 0;
+    }
+    close(fd);
+    return (double)(g_get_monotonic_time() - begun) / G_USEC_PER_SEC;
+}
+
+START_TEST(slow)
+{
+    f.options.idle_s = 1;
+    start();
+    ck_assert_double_lt(patience("", ""), 10);
+    ck_assert_double_lt(patience("GET /hello/x HTTP/1.1\r\nHost: ", ""), 10);
+    ck_assert_double_lt(patience("GET /hello/x HTTP/1.1\r\nHost: ", "a"), 10);
+    ck_assert_double_lt(patience("GET /hello/x HTTP/1.1\r\n", "X: a\r\n"), 10);
+    ck_assert_double_lt(patience("POST /json HTTP/1.1\r\nHost: localhost\r\n"
+                                 "Content-Length: 4000\r\n\r\n",
+                                 "a"),
+                        10);
+    expect_quiet();
+    fixture_stop(&f);
+}
+END_TEST
+
+START_TEST(crowd)
+{
+    f.options.connections_max = 8;
+    start();
+    int fds[8];
+    for (int i = 0; i < 8; i++)
+        fds[i] = dial(f.port);
+    while (fixture_stats(&f).connections < 8)
+        g_usleep(1000);
+    char *answer = fetch("GET /hello/x", NULL);
+    expect_error(answer, 503, "REQUEST/BUSY");
+    expect_header(answer, "Retry-After", "1");
+    g_free(answer);
+    for (int i = 0; i < 8; i++)
+        close(fds[i]);
+    expect_quiet();
+    expect_text("GET /hello/x", "x");
+    fixture_stop(&f);
+}
+END_TEST
+
 START_TEST(waiting)
 {
     start();
@@ -336,6 +776,16 @@ int main(void)
     tcase_set_timeout(tc, 120);
     suite_add_tcase(suite, tc);
     tcase_add_test(tc, routes);
+    tcase_add_test(tc, json_bodies);
+    tcase_add_test(tc, body_sizes);
+    tcase_add_test(tc, origins);
+    tcase_add_test(tc, tokens);
+    tcase_add_test(tc, hosts);
+    tcase_add_test(tc, about);
+    tcase_add_test(tc, forms);
+    tcase_add_test(tc, malformed);
+    tcase_add_test(tc, slow);
+    tcase_add_test(tc, crowd);
     tcase_add_test(tc, waiting);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -4,7 +4,8 @@
 
 #include <fcntl.h>
 
-/* ---- an endpoint that echoes, and obeys a few words ------------------------------------------- */
+/* ---- an endpoint that echoes, and obeys a few words -------------------------------------------
+ */
 
 typedef struct echo {
     ws *w;

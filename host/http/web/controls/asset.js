@@ -18,7 +18,7 @@ export function assetKind(name, schema, parent) {
   return /(^|_)(path|file)$/.test(name) ? (/lora/.test(name) ? "lora" : "file") : null;
 }
 
-const size = (n) => n === undefined ? "" : n > 1e9 ? `${(n / 1e9).toFixed(1)} GB` : n > 1e6 ? `${(n / 1e6).toFixed(1)} MB` : `${Math.ceil(n / 1e3)} KB`;
+const size = (n) => n > 1e9 ? `${(n / 1e9).toFixed(1)} GB` : n > 1e6 ? `${(n / 1e6).toFixed(1)} MB` : `${Math.ceil(n / 1e3)} KB`;
 
 async function upload(file) {
   return call("PUT", `api/v1/assets/${seg(file.name)}`, {body: file, type: file.type || "application/octet-stream"});
@@ -37,12 +37,11 @@ export function assetPicker(kind, picked) {
       ondrop: (e) => { e.preventDefault(); drop.classList.remove("over"); take(e.dataTransfer.files); },
     }, icon("upload"), h("button", {type: "button", onclick: () => input.click()}, "Upload"), h("span", null, ` or drop a ${k.what} here`), input);
     const at = popover(button, [list, drop], {wide: true});
-    const use = (a) => { at.close(); picked(a.path ?? a.name); };
+    const use = (a) => { at.close(); picked(a.path); };
     const take = async (files) => {
       try {
         drop.classList.add("busy");
-        const a = await upload(files[0]);
-        use(a?.name ? a : {name: files[0].name});
+        use(await upload(files[0]));
       } catch (e) {
         toast(e.message, {kind: "error"});
       } finally {
@@ -54,7 +53,7 @@ export function assetPicker(kind, picked) {
       list.replaceChildren(...(all.length ? all.map((a) => h("div.asset", null,
         h("button", {type: "button", role: "option", onclick: () => use(a)},
           KINDS.image.endings.test(a.name) ? h("img", {src: openUrl(`api/v1/assets/${seg(a.name)}`), alt: "", loading: "lazy"}) : icon("file"),
-          h("span", null, a.name), h("small", null, size(a.bytes ?? a.size))),
+          h("span", null, a.name), h("small", null, size(a.bytes))),
         tool("trash", `Delete ${a.name}`, async (e) => {
           const row = e.currentTarget.parentElement;
           await call("DELETE", `api/v1/assets/${seg(a.name)}`).then(() => row.remove(), (err) => toast(err.message, {kind: "error"}));
@@ -90,9 +89,7 @@ export function asset(schema, env) {
       ondrop: async (e) => {
         e.preventDefault();
         try {
-          const file = e.dataTransfer.files[0];
-          const a = await upload(file);
-          pick(a?.path ?? a?.name ?? file.name);
+          pick((await upload(e.dataTransfer.files[0])).path);
         } catch (err) {
           toast(err.message, {kind: "error"});
         }

@@ -29,7 +29,8 @@ export function growing(schema, {set, make, wrap, add, empty}) {
   };
   const more = h("button.add", {type: "button", onclick: () => {
     change([...value, add(value)]);
-    parts.at(-1)?.element.querySelector("input, textarea, select, button")?.focus();
+    const at = parts.at(-1).element;
+    (at.matches("input, textarea") ? at : at.querySelector("input, textarea, select, button"))?.focus();
   }}, icon("add"), "Add");
   const show = (v) => {
     const same = v.length === value.length && parts.length === v.length;
