@@ -99,7 +99,10 @@ static int open_live(serve *s, scope_error *err)
                     .memory_bytes = s->o.worker_memory_mb << 20},
     };
     s->app.live = live_new(&o, err);
-    return s->app.live ? 0 : err->status;
+    if (!s->app.live)
+        return err->status;
+    outlet_recover(s->app.live);
+    return 0;
 }
 
 static int open_server(serve *s, scope_error *err)

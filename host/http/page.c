@@ -60,7 +60,6 @@ static response *answer(request *r, const char *name)
     response_header(a, "ETag", etag);
     response_header(a, "Cache-Control", "no-cache");
     response_header(a, "Content-Security-Policy", policy);
-    response_header(a, "X-Content-Type-Options", "nosniff");
     response_header(a, "Referrer-Policy", "no-referrer");
     g_free(etag);
     g_free(sum);

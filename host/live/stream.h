@@ -69,8 +69,8 @@ enum stream_state stream_state_now(const stream *s);
 /* What a person should know now ("invert crashed (Segmentation fault); starting it again"), or "".
  */
 const char *stream_notice(const stream *s);
-/* Something else that a person should know, as part of the notice: what becomes of an output. `who`
- * tells them apart; NULL takes it back. Tells STREAM_STATE. */
+/* Something else that a person should know, as part of the notice: what becomes of a source or an
+ * output. `who` tells them apart; NULL takes it back. Tells STREAM_STATE. */
 void stream_notify(stream *s, const char *who, const char *text);
 live *stream_live(const stream *s);
 /* Tell listeners (STATE) that something kept with it is different: the source, an output. [main] */

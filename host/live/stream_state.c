@@ -150,6 +150,7 @@ void stream_notify(stream *s, const char *who, const char *text)
     else
         g_hash_table_remove(s->notes, who);
     stream_settle(s);
+    stream_changed(s);
 }
 
 enum stream_state stream_state_now(const stream *s)

@@ -96,14 +96,14 @@ json_t *stream_stats_json(stream *s)
 {
     stream_stats n;
     stream_stats_now(s, &n);
-    return json_pack("{s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:i}",
+    return json_pack("{s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:i, s:s}",
                      "fps_in", number(n.fps_in), "fps_out", number(n.fps_out), "model_ms",
                      three(n.model_p50, n.model_p95, n.model_p99), "age_ms",
                      three(n.age_p50, n.age_p95, n.age_p99), "frames_in", (json_int_t)n.frames_in,
                      "frames_out", (json_int_t)n.frames_out, "dropped", (json_int_t)n.dropped,
                      "skipped", (json_int_t)n.skipped, "repeated", (json_int_t)n.repeated, "failed",
                      (json_int_t)n.failed, "restarts", n.restarts, "viewers", n.viewers, "w", n.w,
-                     "h", n.h);
+                     "h", n.h, "last_error", n.last_error);
 }
 
 static json_t *chain_json(stream *s)

@@ -58,7 +58,7 @@ static const struct {
                     "location",
                     "send to",
                     {"flvmux", "rtmp2sink"},
-                    5},
+                    12}, /* it takes some headers before it is connected */
     [MUXER_HLS] = {"hlssink2 name=end target-duration=2 playlist-length=6 max-files=10 "
                    "send-keyframe-requests=false",
                    "video",
@@ -68,7 +68,7 @@ static const struct {
                    {"hlssink2", "mpegtsmux"},
                    1},
     [MUXER_SRT] = {"mpegtsmux name=mux alignment=7 ! srtsink name=end sync=false "
-                   "wait-for-connection=false",
+                   "wait-for-connection=false auto-reconnect=false",
                    "",
                    "",
                    "uri",

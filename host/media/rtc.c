@@ -529,7 +529,7 @@ static gboolean on_tick(gpointer data)
     return G_SOURCE_CONTINUE;
 }
 
-int rtc_warm_up(scope_error *err)
+static int need_elements(scope_error *err)
 {
     static const char *const all[] = {"webrtcbin",   "nicesrc",         "dtlssrtpenc",
                                       "dtlssrtpdec", "srtpenc",         "srtpdec",
@@ -540,7 +540,12 @@ int rtc_warm_up(scope_error *err)
         if (media_need(all[i], err))
             return -1;
     }
-    if (rtp_in_need(err) || rtp_out_need(err))
+    return rtp_in_need(err) || rtp_out_need(err) ? -1 : 0;
+}
+
+int rtc_warm_up(scope_error *err)
+{
+    if (need_elements(err))
         return -1;
     /* The first one takes a quarter of a second to load its plugins. */
     GstElement *first = gst_element_factory_make("webrtcbin", NULL);
@@ -552,11 +557,9 @@ int rtc_warm_up(scope_error *err)
 
 static rtc *new_session(const rtc_options *o, const rtc_calls *calls, scope_error *err)
 {
-    GstElement *bin = gst_element_factory_make("webrtcbin", NULL);
-    if (!bin) {
-        media_need("webrtcbin", err);
+    GstElement *bin = need_elements(err) ? NULL : gst_element_factory_make("webrtcbin", NULL);
+    if (!bin)
         return NULL;
-    }
     rtc *r = g_atomic_rc_box_new0(rtc);
     r->calls = *calls;
     r->started_us = g_get_monotonic_time();

@@ -10,13 +10,14 @@
 #include <string.h>
 
 enum {
-    SIDE_MAX = 4096, /* of a picture */
+    PIXELS_MAX = 4096 * 4096, /* larger pictures are dropped */
     LATE_MAX_US = 1000000,
 };
 
 typedef struct unpacker {
     frame_pool *pool;          /* borrowed while the pipeline works */
     const rtp_in_calls *calls; /* borrowed likewise */
+    GstPad *parsed;            /* owned: where H.264 says its colours, if it does; or NULL */
 } unpacker;
 
 static const char *h264_decoder(void)
@@ -48,6 +49,22 @@ static GstClockTime arrival_of(GstSample *sample)
     return sane ? pts : now;
 }
 
+/* What a peer does not say of its colours is BT.601 at every size; GStreamer would guess BT.709 of
+ * a large picture. */
+static bool read_info(const unpacker *u, GstSample *sample, GstVideoInfo *info)
+{
+    if (!gst_video_info_from_caps(info, gst_sample_get_caps(sample)) ||
+        (int64_t)info->width * info->height > PIXELS_MAX)
+        return false;
+    GstCaps *caps = u->parsed ? gst_pad_get_current_caps(u->parsed) : NULL;
+    bool said = caps && gst_structure_has_field(gst_caps_get_structure(caps, 0), "colorimetry");
+    if (!said)
+        info->colorimetry.matrix = GST_VIDEO_COLOR_MATRIX_BT601;
+    if (caps)
+        gst_caps_unref(caps);
+    return true;
+}
+
 static GstFlowReturn on_picture(GstAppSink *sink, gpointer data)
 {
     unpacker *u = data;
@@ -56,8 +73,7 @@ static GstFlowReturn on_picture(GstAppSink *sink, gpointer data)
     GstVideoFrame from;
     if (!sample)
         return GST_FLOW_EOS;
-    if (gst_video_info_from_caps(&info, gst_sample_get_caps(sample)) && info.width <= SIDE_MAX &&
-        info.height <= SIDE_MAX &&
+    if (read_info(u, sample, &info) &&
         gst_video_frame_map(&from, &info, gst_sample_get_buffer(sample), GST_MAP_READ)) {
         scope_error err;
         scope_video shape = {.t = 1, .h = info.height, .w = info.width, .c = 3, .dtype = SCOPE_U8};
@@ -103,7 +119,7 @@ static char *describe(const GstStructure *s)
                                picture);
     if (!g_strcmp0(media, "video") && !g_strcmp0(codec, "H264"))
         return g_strdup_printf("rtph264depay request-keyframe=true wait-for-keyframe=true ! "
-                               "h264parse ! %s qos=false ! %s",
+                               "h264parse name=parse ! %s qos=false ! %s",
                                h264_decoder(), picture);
     if (!g_strcmp0(media, "audio") && codec && !g_ascii_strcasecmp(codec, "OPUS"))
         return g_strdup("rtpopusdepay ! opusdec plc=true use-inband-fec=true ! audioconvert ! "
@@ -113,14 +129,25 @@ static char *describe(const GstStructure *s)
     return g_strdup("fakesink sync=false async=false");
 }
 
-static void listen_to(GstBin *part, const char *name,
-                      GstFlowReturn (*fn)(GstAppSink *sink, gpointer data), const unpacker *u)
+static void unpacker_free(gpointer data)
 {
-    GstElement *sink = gst_bin_get_by_name(part, name);
+    unpacker *u = data;
+    g_clear_object(&u->parsed);
+    g_free(u);
+}
+
+static void listen_to(GstBin *part, const char *name,
+                      GstFlowReturn (*fn)(GstAppSink *sink, gpointer data), const unpacker *made)
+{
+    GstElement *sink = gst_bin_get_by_name(part, name), *parse;
     GstAppSinkCallbacks calls = {.new_sample = fn};
     if (!sink)
         return;
-    gst_app_sink_set_callbacks(GST_APP_SINK(sink), &calls, g_memdup2(u, sizeof *u), g_free);
+    unpacker *u = g_memdup2(made, sizeof *made);
+    parse = gst_bin_get_by_name(part, "parse");
+    u->parsed = parse ? gst_element_get_static_pad(parse, "src") : NULL;
+    g_clear_object(&parse);
+    gst_app_sink_set_callbacks(GST_APP_SINK(sink), &calls, u, unpacker_free);
     gst_object_unref(sink);
 }
 
@@ -142,7 +169,7 @@ int rtp_in_add(GstBin *bin, GstPad *pad, frame_pool *pool, const rtp_in_calls *c
         g_error_free(cause);
         return rc;
     }
-    unpacker u = {pool, calls};
+    unpacker u = {pool, calls, NULL};
     listen_to(GST_BIN(part), "picture", on_picture, &u);
     listen_to(GST_BIN(part), "sound", on_sound, &u);
     gst_bin_add(bin, part);

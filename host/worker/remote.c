@@ -77,6 +77,7 @@ void remote_unref(remote *r)
         return;
     shared_drop(&r->in);
     shared_drop(&r->out);
+    frame_unref(r->sent);
     g_hash_table_unref(r->inputs);
     json_decref(r->asked);
     json_decref(r->force);
@@ -224,7 +225,7 @@ static bool place(remote *r, const frame *in, wire_picture *p)
     *p = (wire_picture){in->v.h, in->v.w, in->v.c, in->v.dtype, in->v.pts_us, in->duration_us, 0};
     size_t bytes = wire_picture_bytes(p);
     assert(in->v.t == 1 && bytes == (size_t)in->v.stride_t);
-    if (r->in.bytes < bytes || r->in.bytes / 4 > bytes) {
+    if (!shared_suits(&r->in, bytes)) {
         shared_drop(&r->in);
         r->in_known = 0;
         if (shared_make(&r->in, bytes) < 0)
@@ -236,7 +237,7 @@ static bool place(remote *r, const frame *in, wire_picture *p)
 }
 
 /* With worker.lock held: the frame goes, and its time runs. */
-static void take_off(worker *w, remote *r, wire_frame *f)
+static void take_off(worker *w, remote *r, wire_frame *f, frame *in, int64_t start_us)
 {
     enum { YOUNG = 3 };
     if (f->in.h && r->in_known != w->life) {
@@ -248,18 +249,20 @@ static void take_off(worker *w, remote *r, wire_frame *f)
         r->in_w = f->in.w;
         r->young = YOUNG;
     }
-    f->serial = ++r->serial;
-    wire_send(w->wire, WIRE_FRAME, r->id, f, sizeof *f, -1);
     const remotes_options *o = &w->all->options;
-    r->sent_us = g_get_monotonic_time();
     int limit_ms = r->young > 0 ? MAX(o->first_limit_ms, o->frame_limit_ms) : o->frame_limit_ms;
-    r->deadline_us = r->sent_us + limit_ms * G_GINT64_CONSTANT(1000);
+    f->serial = ++r->serial;
+    r->sent = in ? frame_ref(in) : NULL;
+    r->sent_us = start_us;
+    r->deadline_us = start_us + limit_ms * G_GINT64_CONSTANT(1000);
     r->flight = FLIGHT_SENT;
+    wire_send(w->wire, WIRE_FRAME, r->id, f, sizeof *f, -1);
 }
 
 bool remote_process(remote *r, frame *in, int64_t pts_us, int64_t duration_us)
 {
     worker *w = r->worker;
+    int64_t start_us = g_get_monotonic_time();
     wire_frame f = {.in = {.pts_us = pts_us, .duration_us = duration_us}};
     g_mutex_lock(&w->lock);
     uint64_t life = w->life;
@@ -274,7 +277,7 @@ bool remote_process(remote *r, frame *in, int64_t pts_us, int64_t duration_us)
     good =
         good && w->wire && w->life == life && r->state == REMOTE_READY && !wire_is_behind(w->wire);
     if (good)
-        take_off(w, r, &f);
+        take_off(w, r, &f, in, start_us);
     else
         r->flight = FLIGHT_NONE;
     g_mutex_unlock(&w->lock);

@@ -79,6 +79,12 @@ void shared_drop(shared *s)
     *s = (shared){.fd = -1};
 }
 
+bool shared_suits(const shared *s, size_t bytes)
+{
+    enum { SMALL = 1 << 20 }; /* not worth another */
+    return s->bytes >= bytes && (s->bytes <= SMALL || s->bytes / 4 <= bytes);
+}
+
 uint64_t shared_place(const shared *s, size_t bytes)
 {
     return s->bytes - (bytes + ALIGN - 1) / ALIGN * ALIGN;

@@ -23,6 +23,8 @@ int shared_make(shared *s, size_t bytes);
 int shared_map(shared *s, int fd);
 void shared_drop(shared *s); /* leaves an empty one; an empty one is fine */
 
+/* Is it large enough for `bytes`, and not far larger? */
+bool shared_suits(const shared *s, size_t bytes);
 /* Where a picture of so many bytes goes: its end is the region's, as far as 64-byte alignment
  * allows. */
 uint64_t shared_place(const shared *s, size_t bytes);
