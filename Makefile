@@ -53,7 +53,7 @@ src = $(patsubst ./%,%,$(subst /./,/,$(wildcard $(1)/*.c)))
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 SCHEMA_OBJ  := $(call obj,$(call src,schema))
-HOST_OBJ    := $(call obj,$(filter-out host/main.c,$(foreach d,. media worker live http osc,$(call src,host/$(d)))))
+HOST_OBJ    := $(call obj,$(filter-out host/main.c,$(foreach d,. media worker live http osc,$(call src,host/$(d))))) $(BUILD)/obj/gen/page.o
 KERNELS_OBJ := $(call obj,$(call src,kernels) $(call src,kernels/cpu) $(CUDA_SRC)) $(CUDA_OBJ) \
                $(foreach i,$(ISAS),$(patsubst %.c,$(BUILD)/obj/%.$(i).o,$(call src,kernels/cpu/simd)))
 SD_OBJ      := $(call obj,$(call src,plugin/streamdiffusion))
@@ -63,13 +63,16 @@ PLUGIN_SO   := $(BUILD)/plugins/streamdiffusion.so
 PRESETS     := $(patsubst plugin/%,$(BUILD)/plugins/%,$(wildcard plugin/streamdiffusion/presets/*.json))
 PRESETS     := $(subst /streamdiffusion/presets/,/presets/streamdiffusion/,$(PRESETS))
 
+# The model that ships, where the plugin finds it by its name.
+MODEL_FILES := $(patsubst examples/models/%,$(BUILD)/plugins/models/%,$(shell find examples/models/tiny -type f))
+
 LIB = $(BUILD)/lib/lib$(1).a
 LINK_schema          = $(call LIB,schema) $(call pkg,--libs,$(PKGS_SCHEMA)) -lm
 LINK_kernels         = $(call LIB,kernels) -ldnnl $(CUDA_LIBS) -lm
 LINK_streamdiffusion = $(call LIB,streamdiffusion) $(call LIB,kernels) -ldnnl $(CUDA_LIBS) $(call pkg,--libs,$(PKGS_PLUGIN)) -lm
 LINK_host            = $(call LIB,host) $(call LIB,schema) $(call pkg,--libs,$(PKGS_HOST)) -lwslay -ldl -lm
 
-.PHONY: help deps build test check bench bench-tiny oracle demo doc fmt fmt-check fuzz install clean
+.PHONY: help deps build test check bench bench-tiny oracle demo live soak doc fmt fmt-check fuzz install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -97,7 +100,7 @@ build: $(BUILD)/deps.ok ## the host, the plugins and the examples
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 
 .PHONY: all
-all: $(BUILD)/scope $(PLUGIN_SO) $(EXAMPLE_SO) $(PRESETS)
+all: $(BUILD)/scope $(PLUGIN_SO) $(EXAMPLE_SO) $(PRESETS) $(MODEL_FILES)
 	@echo "$(if $(NVCC),CUDA: kernels for sm_$(subst $() , sm_,$(CUDA_ARCHS)),CUDA: nvcc was not found; this build has the CPU backend alone)"
 
 $(BUILD)/scope: $(BUILD)/obj/host/main.o $(call LIB,host) $(call LIB,schema)
@@ -111,6 +114,9 @@ $(PLUGIN_SO): $(call LIB,streamdiffusion) $(call LIB,kernels)
 	  -Wl,--no-whole-archive -Wl,-Bsymbolic -Wl,--exclude-libs,libcudart_static.a -o $@ $(LINK_streamdiffusion)
 
 $(BUILD)/plugins/presets/streamdiffusion/%.json: plugin/streamdiffusion/presets/%.json
+	@mkdir -p $(@D) && cp $< $@
+
+$(BUILD)/plugins/models/%: examples/models/%
 	@mkdir -p $(@D) && cp $< $@
 
 # Examples see nothing but the public headers, as a plugin author does.
@@ -167,6 +173,21 @@ $(BUILD)/gen/styles.json.h: plugin/streamdiffusion/styles.json
 $(SCHEMA_OBJ): $(BUILD)/gen/base.json.h
 $(SD_OBJ): $(BUILD)/gen/schema.json.h $(BUILD)/gen/styles.json.h
 
+# The page of `scope serve`: whatever lies in host/http/web/, as one GResource.
+WEB := host/http/web
+WEB_FILES := $(sort $(shell find $(WEB) -type f))
+$(BUILD)/gen/page.list: FORCE
+	@mkdir -p $(@D) && echo $(WEB_FILES) | cmp -s - $@ || echo $(WEB_FILES) >$@
+$(BUILD)/gen/page.xml: $(BUILD)/gen/page.list
+	@{ echo '<gresources><gresource prefix="/page">'; \
+	   printf '<file>%s</file>\n' $(WEB_FILES:$(WEB)/%=%); echo '</gresource></gresources>'; } >$@
+$(BUILD)/gen/page.c: $(BUILD)/gen/page.xml $(WEB_FILES)
+	@glib-compile-resources --generate-source --c-name page --sourcedir $(WEB) --target $@ $<
+$(BUILD)/obj/gen/page.o: $(BUILD)/gen/page.c
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS_ALL) -Wno-overlength-strings $(call pkg,--cflags,gio-2.0) -c -o $@ $<
+.PHONY: FORCE
+
 # ---- tests: tests/unit/LAYER/test_x.c links the library of its layer ------------------------------
 CHECK_LIBS = $(call pkg,--libs,check)
 UNIT_schema          := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/schema/test_*.c))
@@ -203,8 +224,8 @@ $(filter %/libcublasLt.so.13,$(FAKES)): tests/cuda/fake_cublaslt.c tests/cuda/fa
 
 # A fuzz target and the program that replays its corpus: tests/fuzz/fuzz_x.c, tests/fuzz/corpus/x/.
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_LIBS = $(call LIB,streamdiffusion) $(call LIB,kernels) $(call LIB,schema)
-FUZZ_LINK = $(LINK_streamdiffusion) $(LINK_schema)
+FUZZ_LIBS = $(call LIB,host) $(call LIB,streamdiffusion) $(call LIB,kernels) $(call LIB,schema)
+FUZZ_LINK = $(LINK_host) $(LINK_streamdiffusion) $(LINK_schema)
 REPLAYS := $(foreach f,$(FUZZ),$(BUILD)/tests/fuzz/replay_$(f))
 $(BUILD)/tests/fuzz/replay_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/replay.o $(FUZZ_LIBS)
 	@mkdir -p $(@D)
@@ -240,6 +261,10 @@ check: $(BUILD)/deps.ok ## the same tests under ASan and UBSan
 	 UBSAN_OPTIONS=print_stacktrace=1 TEST_TIMEOUT=900 \
 	 $(MAKE) --no-print-directory BUILD=$(BUILD)/san CUDA_OBJ_DIR=$(CUDA_OBJ_DIR) CUDA_DIR=$(CUDA_DIR) TEST_TOOLS=$(TEST_TOOLS) SIM_CU_DIR=$(SIM_CU_DIR) SAN="$(SANITIZE)" OPT="-O1 -g" test
 
+soak: $(BUILD)/deps.ok $(TEST_TOOLS)/ok ## the server for SOAK_MINUTES (20), with everything going on at once
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@BUILD=$(abspath $(BUILD)) TOOLS=$(TEST_TOOLS) tests/soak/soak.sh
+
 fuzz: $(BUILD)/deps.ok ## fuzz each target for FUZZ_SECONDS (60) with clang's libFuzzer
 	@tests/fuzz/fuzz.sh $(BUILD)/fuzz $(FUZZ)
 
@@ -258,6 +283,9 @@ oracle: $(BUILD)/deps.ok ## compare every network with diffusers (SEED=n)
 demo: build ## a short clip under three prompts: build/demo/demo.mp4, and a contact sheet
 	@examples/demo.sh $(BUILD) $(BUILD)/demo
 
+live: build ## serve the page, with the model that ships: http://127.0.0.1:8080/
+	@$(BUILD)/scope serve --plugin streamdiffusion --preset demo
+
 doc: build ## manual pages of the plugins, from their schemas: build/doc/
 	@mkdir -p $(BUILD)/doc
 	@for so in $(BUILD)/plugins/*.so; do \
@@ -273,6 +301,8 @@ install: build ## into PREFIX (/usr/local): bin/scope, lib/scope/*.so and preset
 	install -D -m 755 $(BUILD)/scope $(DESTDIR)$(PREFIX)/bin/scope
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib/scope $(BUILD)/plugins/streamdiffusion.so
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/scope/presets/streamdiffusion plugin/streamdiffusion/presets/*.json
+	for f in $$(cd examples/models && find tiny -type f); do \
+	  install -D -m 644 examples/models/$$f $(DESTDIR)$(PREFIX)/lib/scope/models/$$f || exit 1; done
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include plugin/scope_abi.h plugin/scope_plugin.h
 
 clean: ## remove what was built

@@ -12,6 +12,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { SERVE_SETTINGS_MAX = 40 };
+
+/* Texts are owned; NULL where nothing was said. */
 typedef struct serve_options {
     const char *listen;       /* "127.0.0.1" */
     int64_t port;             /* 8080; 0: any free one */
@@ -24,6 +27,8 @@ typedef struct serve_options {
     const char *plugins;      /* folder searched first; or NULL */
     const char *data;         /* folder of recordings, assets and presets */
     const char *plugin;       /* started in the first stream; or NULL: none */
+    const char *preset;       /* of that plugin; or NULL */
+    const char *source;       /* of the first stream; or NULL */
     int64_t streams_max;      /* 64 */
     int64_t frame_limit_s;    /* a plugin that takes longer for a frame hangs; 10 */
     int64_t worker_memory_mb; /* 0: no limit */
@@ -38,12 +43,16 @@ typedef struct serve_options {
     json_t *models;    /* of the Daydream API: {"stabilityai/sd-turbo": {"plugin": id, "values":
                           {...}}}, from the file alone; owned, or NULL */
     bool check;        /* say what would be done, and what is missing, and end */
+    bool local_files;  /* sources may be any file, not the assets alone */
     bool strict_sizes; /* Daydream's own ranges for width and height */
+    const char *from[SERVE_SETTINGS_MAX]; /* static; "flag", in the order of the table */
 } serve_options;
 
 /* True to go on; else *code is what to exit with. */
 bool serve_options_parse(serve_options *o, int argc, char **argv, int *code);
 void serve_options_fini(serve_options *o);
+/* Is only this machine listened to? */
+bool serve_options_loopback(const serve_options *o);
 /* The settings in force, each with where it is from ("flag", "environment", "file", "default"); the
  * token is not told. New reference. */
 json_t *serve_options_json(const serve_options *o);

@@ -14,6 +14,7 @@ typedef struct serve_options serve_options;
 typedef struct app {
     live *live;                   /* owned by serve */
     server *server;               /* owned by serve */
+    struct osc *osc;              /* owned by serve; NULL without OSC */
     const serve_options *options; /* serve_options.h */
     int64_t started_us;
 } app;
@@ -29,6 +30,10 @@ stream *app_stream(request *r, response **answer);
  * 404 that says nothing about which there are. */
 stream *app_by_key(request *r, enum stream_key which, response **answer);
 
+/* The schemas that the routes below refer to. */
+void shapes_tell(server *s);
+void daydream_shapes(server *s); /* those of daydream_routes, which shapes_tell tells, too */
+
 extern const route page_routes[];      /* the embedded page */
 extern const route service_routes[];   /* /health /metrics /openapi.json */
 extern const route streams_routes[];   /* /api/v1/streams: chains, sources, outputs, control */
@@ -36,6 +41,7 @@ extern const route library_routes[];   /* /api/v1/plugins presets assets recordi
 extern const route scope_routes[];     /* Daydream Scope's reads */
 extern const route daydream_routes[];  /* /v1/streams */
 extern const route whip_routes[];      /* WHIP and WHEP */
+extern const route hls_routes[];       /* HLS files */
 extern const route websocket_routes[]; /* publishing and watching by WebSocket, MJPEG, pictures */
 
 #endif

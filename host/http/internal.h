@@ -97,6 +97,9 @@ enum MHD_Result exchange_request(void *cls, struct MHD_Connection *mhd, const ch
                                  size_t *n, void **con_cls);
 void exchange_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
                         enum MHD_RequestTerminationCode code);
+/* Go on with a connection that was suspended. It gets its turn in MHD_run, which no descriptor asks
+ * for. */
+void exchange_resume(request *r);
 /* The server ends: a suspended connection is libmicrohttpd's again, its client counts as gone. */
 void exchange_abandon(request *r);
 

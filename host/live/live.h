@@ -16,6 +16,7 @@ typedef struct live_options {
     int streams_max;  /* 0: 64 */
     int bitrate;      /* of encoders; 0: by size */
     const char *h264; /* encoder element to prefer, or NULL */
+    bool local_files; /* sources may be files outside data_dir/assets, by absolute path */
 } live_options;
 
 live *live_new(const live_options *o, scope_error *err);

@@ -20,6 +20,9 @@ int outlet_close(stream *s, const char *id, void (*done)(void *ctx, const json_t
 json_t *outlet_list(stream *s); /* array; new reference [main] */
 /* Finish every outlet of every stream, then done(ctx). [main] */
 void outlet_close_all(live *l, void (*done)(void *ctx), void *ctx);
+/* Give recordings that a killed server has left behind their names, cut down to what can be played.
+ * At the start. [main] */
+void outlet_recover(live *l);
 /* The folder with the stream's HLS files, or NULL. [main] */
 const char *outlet_hls_folder(stream *s);
 

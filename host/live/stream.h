@@ -69,8 +69,14 @@ enum stream_state stream_state_now(const stream *s);
 /* What a person should know now ("invert crashed (Segmentation fault); starting it again"), or "".
  */
 const char *stream_notice(const stream *s);
+/* Something else that a person should know, as part of the notice: what becomes of a source or an
+ * output. `who` tells them apart; NULL takes it back. Tells STREAM_STATE. */
+void stream_notify(stream *s, const char *who, const char *text);
 live *stream_live(const stream *s);
-/* Things that others keep with a stream (the Daydream parameters); freed with it. */
+/* Tell listeners (STATE) that something kept with it is different: the source, an output. [main] */
+void stream_changed(stream *s);
+/* Things that others keep with a stream (the Daydream parameters); destroyed when listeners have
+ * heard of its end, or when another (or NULL) takes their place. */
 void stream_attach(stream *s, const char *what, void *data, GDestroyNotify destroy);
 void *stream_attached(const stream *s, const char *what);
 
@@ -178,5 +184,6 @@ void stream_stats_now(stream *s, stream_stats *stats); /* [any] */
 /* The stream as JSON: everything above but the secrets, for REST, the page and people; new
  * reference. [main] */
 json_t *stream_json(stream *s);
+json_t *stream_stats_json(stream *s); /* its member "stats" alone; new reference [main] */
 
 #endif

@@ -26,7 +26,12 @@ typedef struct decoder_calls {
 decoder *decoder_open(enum codec codec, frame_pool *pool, const decoder_calls *calls,
                       scope_error *err);
 void decoder_close(decoder *d); /* no call comes after this; NULL is fine [any] */
-/* One packet. When decoding lags behind, the oldest ones are dropped up to a key frame. [any] */
+/* What the sender says of its colours, by WebCodecs' names ("bt709", "smpte170m", "bt470bg",
+ * "bt2020-ncl"); other names change nothing. Else H.264 says it itself, and VP8 is BT.601 of
+ * limited range. For the pictures that come out from now on. [any] */
+void decoder_colours(decoder *d, const char *matrix, bool full_range);
+/* One packet. When decoding lags behind, the oldest ones are dropped up to a key frame. [any], one
+ * at a time */
 void decoder_push(decoder *d, const void *bytes, size_t n, int64_t pts_us, bool key);
 int64_t decoder_broken(const decoder *d); /* packets that could not be decoded, so far [any] */
 

@@ -17,7 +17,10 @@ static const struct {
     {"pngenc", "plugins-good"},      {"pngdec", "plugins-good"},     {"jpegenc", "plugins-good"},
     {"jpegdec", "plugins-good"},     {"jpegparse", "plugins-bad"},   {"videoflip", "plugins-good"},
     {"deinterlace", "plugins-good"}, {"v4l2src", "plugins-good"},    {"opusenc", "plugins-base"},
-    {"opusparse", "plugins-bad"},
+    {"opusparse", "plugins-bad"},    {"flvmux", "plugins-good"},     {"rtmp2sink", "plugins-bad"},
+    {"hlssink2", "plugins-bad"},     {"mpegtsmux", "plugins-bad"},   {"srtsink", "plugins-bad"},
+    {"v4l2sink", "plugins-good"},    {"ximagesrc", "plugins-good"},  {"vp8dec", "plugins-good"},
+    {"avdec_h264", "libav"},         {"openh264dec", "plugins-bad"}, {"opusdec", "plugins-base"},
 };
 
 int media_init(scope_error *err)

@@ -16,8 +16,11 @@ typedef struct sdp_choice {
 } sdp_choice;
 
 /* The offer with one codec (and its rtx) for the picture and at most one for the sound, or NULL
- * with *err, EINVAL and a sentence that names what is wrong. `prefer` is taken where the peer
- * offers it. Owned by the caller (g_free). [any] */
+ * with *err, EINVAL and a sentence that names what is wrong; err->field is "codec" where the offer
+ * is sound but has no codec in common, else "offer". `prefer` is taken where the peer offers it, 0:
+ * the peer's own first choice. Sound in other formats than Opus is answered inactive. What the
+ * session says for all sections stands in each one; candidates by name (mDNS) are left out, since
+ * the peer is found by its own checks. Owned by the caller (g_free). [any] */
 char *sdp_narrow(const char *offer, enum codec prefer, sdp_choice *choice, scope_error *err);
 
 #endif

@@ -3,8 +3,9 @@
  * /scope/PARAM          values of the first stream: the first plugin that has the parameter
  * /scope/ID/PARAM       of the stream with this id or name; /scope/ID/LINK/PARAM of one plugin
  * /scope/list           answers with /scope/param, one for each: address, types, range, value
- * /scope/subscribe      this sender is told every change from here on (again within 60 s)
- * [main]
+ * /scope/subscribe      this sender (or this port of its host, an integer) is told every change
+ * from here on; again within 60 s; /scope/unsubscribe ends it Refusals are answered with
+ * /scope/error: the address, and why. Lists go by index: /scope/prompts/0/weight. [main]
  */
 #ifndef OSC_OSC_H
 #define OSC_OSC_H

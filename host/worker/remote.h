@@ -13,6 +13,7 @@
 
 #include "../../schema/schema.h"
 #include "../frame.h"
+#include "../media/convert.h"
 
 #include <glib.h>
 
@@ -20,10 +21,13 @@ typedef struct remotes remotes; /* all worker processes of a server */
 typedef struct remote remote;   /* one instance in one of them */
 
 typedef struct remotes_options {
-    int frame_limit_ms;    /* a call of process() that takes longer is a hang; 0: 10 s */
-    int first_limit_ms;    /* the same for the first frames after a load; 0: 120 s */
-    int64_t memory_bytes;  /* resident; a worker that grows beyond is replaced; 0: no limit */
-    bool pass_environment; /* workers see the whole environment, as everything else does */
+    int frame_limit_ms;   /* a call of process() that takes longer is a hang; 0: 10 s */
+    int first_limit_ms;   /* the same for the first frames after a load; 0: 120 s */
+    int64_t memory_bytes; /* resident; a worker that grows beyond is replaced; 0: no limit */
+    bool
+        pass_environment; /* workers see the whole environment, as everything else does; else
+                             without variables named after a token, a secret, a password or a key */
+    const char *program;  /* that is started as `PROGRAM --worker FD`; NULL: this one */
 } remotes_options;
 
 /* What is known of a worker process, for status, metrics and people. */
@@ -57,7 +61,7 @@ typedef struct remote_cost {
 } remote_cost;
 
 /* What a remote tells; all [worker], one call at a time for one remote, none after remote_close has
- * returned. Pointers are borrowed until the call returns. */
+ * returned. Pointers are borrowed until the call returns. Any member may be NULL. */
 typedef struct remote_calls {
     void *ctx;
     /* init() is under way. `done` is 0..1. */
@@ -82,6 +86,7 @@ typedef struct remote_plugin {
     const char *path, *id; /* of the library, and of the plugin in it */
     const schema *schema;  /* borrowed until remote_close: it tells load parameters apart */
     bool alone;            /* never share a worker, whatever the values */
+    enum media_fit fit;    /* of frames into what it wants; 0: MEDIA_CROP */
 } remote_plugin;
 
 /* Start an instance with `values` (a partial object). It joins the worker that holds the same
@@ -89,7 +94,9 @@ typedef struct remote_plugin {
  * values that the schema refuses. [main] */
 remote *remote_open(remotes *all, const remote_plugin *plugin, const json_t *values,
                     const remote_calls *calls, scope_error *err);
-void remote_close(remote *r); /* no call comes after this; NULL is fine [main] */
+/* No call comes after this; it waits for one that is under way, so hold no lock that calls take.
+ * NULL is fine. [main] */
+void remote_close(remote *r);
 /* After down() without a retry: try again at once. [main] */
 void remote_retry(remote *r);
 

@@ -1,0 +1,133 @@
+/* rtp_out.c - packets of a codec into RTP, for one viewer; see rtp_out.h. Under rtc.
+ *
+ * Must stay true: a packet's bytes are shared by all viewers and never copied here.
+ */
+#include "rtp_out.h"
+#include "elements.h"
+
+#include <gst/app/gstappsrc.h>
+#include <gst/rtp/gstrtpbasepayload.h>
+#include <gst/rtp/gstrtphdrext.h>
+#include <gst/video/video.h>
+
+enum {
+    MTU = 1200,
+    WAITING_MAX = 25, /* packets; more are not taken */
+};
+#define TWCC "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+
+typedef struct form {
+    enum codec codec;
+    const char *media, *name, *in, *pay;
+    int rate;
+} form;
+
+static const form forms[] = {
+    {CODEC_VP8, "video", "VP8", "video/x-vp8", "rtpvp8pay picture-id-mode=15-bit", 90000},
+    {CODEC_H264, "video", "H264",
+     "video/x-h264,stream-format=byte-stream,alignment=au,profile=constrained-baseline",
+     "rtph264pay aggregate-mode=zero-latency config-interval=-1", 90000},
+    {CODEC_OPUS, "audio", "OPUS", "audio/x-opus,channel-mapping-family=0,channels=2,rate=48000",
+     "rtpopuspay", 48000},
+};
+
+static const form *form_of(enum codec codec)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(forms); i++) {
+        if (forms[i].codec == codec)
+            return &forms[i];
+    }
+    return NULL;
+}
+
+int rtp_out_need(scope_error *err)
+{
+    static const char *const all[] = {"appsrc", "rtpvp8pay", "rtph264pay", "rtpopuspay"};
+    for (size_t i = 0; i < G_N_ELEMENTS(all); i++) {
+        if (media_need(all[i], err))
+            return -1;
+    }
+    return 0;
+}
+
+typedef struct asker {
+    void (*want_key)(void *ctx);
+    void *ctx; /* borrowed while the pipeline works */
+} asker;
+
+/* A picture loss indication of the peer comes upstream. */
+static GstPadProbeReturn on_event(GstPad *pad, GstPadProbeInfo *info, gpointer data)
+{
+    const asker *a = data;
+    (void)pad;
+    if (!gst_video_event_is_force_key_unit(GST_PAD_PROBE_INFO_EVENT(info)))
+        return GST_PAD_PROBE_OK;
+    a->want_key(a->ctx);
+    return GST_PAD_PROBE_DROP;
+}
+
+static void number_packets(GstElement *pay, int id)
+{
+    GstRTPHeaderExtension *ext = gst_rtp_header_extension_create_from_uri(TWCC);
+    if (!ext)
+        return; /* then there is no bandwidth estimate */
+    gst_rtp_header_extension_set_id(ext, (guint)id);
+    g_signal_emit_by_name(pay, "add-extension", ext);
+    gst_object_unref(ext);
+}
+
+GstElement *rtp_out_add(GstBin *bin, const rtp_out_options *o, GstPad **src,
+                        void (*want_key)(void *ctx), void *ctx, scope_error *err)
+{
+    const form *f = form_of(o->codec);
+    guint ssrc = g_random_int();
+    GError *cause = NULL;
+    char *extension =
+        o->twcc_id ? g_strdup_printf(",extmap-%d=(string)" TWCC, o->twcc_id) : g_strdup("");
+    char *text = g_strdup_printf(
+        "appsrc name=%s is-live=true format=time max-bytes=0 max-buffers=%d "
+        "leaky-type=downstream caps=\"%s\" ! %s name=pay pt=%d ssrc=%u mtu=%d ! "
+        "capsfilter caps=\"application/x-rtp,media=%s,encoding-name=%s,payload=%d,clock-rate=%d,"
+        "ssrc=(uint)%u%s\"",
+        f->media, 2 * WAITING_MAX, f->in, f->pay, o->pt, ssrc, MTU, f->media, f->name, o->pt,
+        f->rate, ssrc, extension);
+    GstElement *part = gst_parse_bin_from_description(text, TRUE, &cause);
+    g_free(text);
+    g_free(extension);
+    if (!part) {
+        error_set(err, SCOPE_EIO, "", "cannot send %s: %s", codec_name(o->codec), cause->message);
+        g_error_free(cause);
+        return NULL;
+    }
+    GstElement *pay = gst_bin_get_by_name(GST_BIN(part), "pay"),
+               *from = gst_bin_get_by_name(GST_BIN(part), f->media);
+    if (o->twcc_id)
+        number_packets(pay, o->twcc_id);
+    GstPad *pad = gst_element_get_static_pad(from, "src");
+    asker *a = g_new(asker, 1);
+    *a = (asker){want_key, ctx};
+    gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_EVENT_UPSTREAM, on_event, a, g_free);
+    gst_object_unref(pad);
+    gst_object_unref(pay);
+    gst_object_unref(from); /* the bin holds it */
+    gst_bin_add(bin, part);
+    *src = gst_element_get_static_pad(part, "src");
+    return from;
+}
+
+bool rtp_out_push(GstElement *out, packet *p)
+{
+    gsize size;
+    const void *bytes = g_bytes_get_data(p->bytes, &size);
+    if (gst_app_src_get_current_level_buffers(GST_APP_SRC(out)) >= WAITING_MAX)
+        return false;
+    GstBuffer *b =
+        gst_buffer_new_wrapped_full(GST_MEMORY_FLAG_READONLY, (gpointer)bytes, size, 0, size,
+                                    g_bytes_ref(p->bytes), (GDestroyNotify)g_bytes_unref);
+    GST_BUFFER_PTS(b) = (GstClockTime)p->pts_us * 1000;
+    if (p->duration_us)
+        GST_BUFFER_DURATION(b) = (GstClockTime)p->duration_us * 1000;
+    if (!p->key)
+        GST_BUFFER_FLAG_SET(b, GST_BUFFER_FLAG_DELTA_UNIT);
+    return gst_app_src_push_buffer(GST_APP_SRC(out), b) == GST_FLOW_OK;
+}

@@ -1,0 +1,30 @@
+#!/bin/bash
+# The page, worked in a real browser: a camera in and the result out over WebSocket, WebRTC and MJPEG; every kind
+# of control, with the new value seen in the plugin's own picture; what a person does besides. Screenshots are
+# left in LOGS/page-*.png.
+. "$SRC/tests/e2e/lib.sh"
+export PLAYWRIGHT=$TOOLS/node_modules/playwright-core/index.mjs
+bash "$SRC/tests/abi/build.sh" "$TMP/plugins" controls not_elf || fail "the test's plugin cannot be built"
+page() { timeout 280 node "$SRC/tests/clients/page.mjs" "$URL" "$LOGS" "$@" || fail "the page does not do what it should"; }
+
+size=$(cat $(find "$SRC/host/http/web" -type f) | wc -c)
+[ "$size" -lt 153600 ] || fail "the page weighs $size bytes; 150 KB is the limit"
+
+serve --plugins "$TMP/plugins"
+# what is embedded is what lies in the folder, and is kept by browsers
+for file in $(cd "$SRC/host/http/web" && find . -type f -printf '%P\n'); do
+    curl -sS -D head "$URL/$([ "$file" = index.html ] || echo "web/$file")" >got
+    cmp -s got "$SRC/host/http/web/$file" || fail "$file is not what is served"
+    etag=$(sed -n 's/^ETag: \(.*\)\r$/\1/p' head)
+    says head "default-src 'none'" 'Content-Type: '
+    [ "$(curl -sS -o got -w '%{http_code}' -H "If-None-Match: $etag" "$URL/$([ "$file" = index.html ] || echo "web/$file")")" = 304 ] || fail "$file is sent again though it is known"
+done
+[ "$(curl -sS -o got -w '%{http_code}' --path-as-is "$URL/web/../page.c")" = 404 ] || fail "a path leaves the folder"
+page first numbers choices texts prompts lists files size reload presets others chain views record again webrtc mjpeg phone keyboard
+
+# a server that asks for a token: the page asks for it, too
+kill -TERM "$SERVER"
+wait "$SERVER" || fail "the server ended with $?"
+export TOKEN=open-sesame
+serve --plugins "$TMP/plugins" --token "$TOKEN"
+page token
