@@ -347,9 +347,9 @@ static response *post_prompts(request *r)
         (!params && error_set(&err, SCOPE_EINVAL, "params", "params is missing")) ||
         daydream_change(d, params, &err))
         return refuse(r, &err);
-    return response_json(200, json_pack("{s:b, s:s, s:b, s:O}", "success", 1, "message",
+    return response_json(200, json_pack("{s:b, s:s, s:b, s:o}", "success", 1, "message",
                                         "the parameters have been taken", "was_censored", 0,
-                                        "warnings", d->warnings));
+                                        "warnings", daydream_warnings(d)));
 }
 
 #define ONE "/v1/streams/{id}"

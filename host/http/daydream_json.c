@@ -58,7 +58,7 @@ json_t *daydream_stream_json(daydream *d, const char *origin)
     json_object_set_new(o, "output_hls_url",
                         json_sprintf("%s/live/%s/hls/index.m3u8", origin, play));
     json_object_set_new(o, "output_rtmp_url", d->rtmp_url ? json_string(d->rtmp_url) : json_null());
-    json_object_set(o, "warnings", d->warnings);
+    json_object_set_new(o, "warnings", daydream_warnings(d));
     return o;
 }
 
@@ -83,6 +83,8 @@ static const char *worker_state(const daydream *d, const stream_stats *n)
     case STREAM_ONLINE:
         break;
     }
+    if (!n->frames_out) /* clients take ONLINE for "there is something to see" */
+        return "LOADING";
     return g_get_monotonic_time() - n->last_in_us > STALLED_US ? "DEGRADED_INPUT" : "ONLINE";
 }
 
@@ -134,13 +136,14 @@ static void add_flat(json_t *o, daydream *d, const stream_stats *n, const char *
     int64_t run_us = n->started_us ? g_get_monotonic_time() - n->started_us : 0;
     json_t *started = wall_ms(n->started_us);
     json_t *flat = json_pack(
-        "{s:s, s:s, s:o, s:o, s:o, s:f, s:I, s:o, s:n, s:n, s:o, s:O}", "id", stream_id(d->stream),
+        "{s:s, s:s, s:o, s:o, s:o, s:f, s:I, s:o, s:n, s:n, s:o, s:o}", "id", stream_id(d->stream),
         "status", status_of(d), "created_at", iso_time(stream_created_ms(d->stream)), "started_at",
         json_is_null(started) ? json_null() : iso_time(json_integer_value(started)),
         "uptime_seconds", n->started_us ? json_real((double)run_us / 1e6) : json_null(), "fps",
         n->fps_out, "frames_processed", (json_int_t)n->frames_out, "latency_ms",
         n->frames_out ? json_real(n->age_p50) : json_null(), "gpu_memory_used_mb",
-        "gpu_utilization_percent", "error_message", text_or_null(trouble), "warnings", d->warnings);
+        "gpu_utilization_percent", "error_message", text_or_null(trouble), "warnings",
+        daydream_warnings(d));
     json_decref(started);
     json_object_update(o, flat);
     json_decref(flat);

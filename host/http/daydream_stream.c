@@ -34,6 +34,7 @@ static void end(void *ctx)
     forget_before(d);
     json_decref(d->params);
     json_decref(d->warnings);
+    json_decref(d->said);
     json_decref(d->mapped);
     json_decref(d->asked);
     g_free(d->author);
@@ -107,6 +108,25 @@ static void settle(daydream *d)
     forget_before(d);
 }
 
+static bool has_text(const json_t *list, const json_t *text)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        if (json_equal(json_array_get(list, i), text))
+            return true;
+    }
+    return false;
+}
+
+/* A LoRA that is not there, a prompt that is too long: the plugin goes on, and says so. */
+static void note(daydream *d, const char *line)
+{
+    enum { LINES_MAX = 8 };
+    json_t *text = json_string(line);
+    if (text && json_array_size(d->said) < LINES_MAX && !has_text(d->said, text))
+        json_array_append(d->said, text);
+    json_decref(text);
+}
+
 static void heard(void *ctx, const stream_event *e)
 {
     daydream *d = ctx;
@@ -118,6 +138,8 @@ static void heard(void *ctx, const stream_event *e)
             take_back(d, e->err->text);
         else
             settle(d); /* also where it is all there is, and waits for other values */
+    } else if (e->kind == STREAM_LOG && e->level >= SCOPE_WARN && e->link == own_link(d)) {
+        note(d, e->text);
     } else if (e->kind == STREAM_STATE && d->switching) {
         if (own_link(d) < 0)
             take_back(d, stream_notice(d->stream));
@@ -156,15 +178,6 @@ json_t *daydream_judge(const serve_options *o, const char *model, const json_t *
 {
     daydream_rules rules = rules_of(o, model);
     return daydream_params_merge(NULL, change, &rules, err);
-}
-
-static bool has_text(const json_t *list, const json_t *text)
-{
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        if (json_equal(json_array_get(list, i), text))
-            return true;
-    }
-    return false;
 }
 
 /* A way to run the parameters. */
@@ -276,6 +289,7 @@ static int go(daydream *d, json_t *params, scope_error *err)
     warn(d, w.warnings);
     g_clear_pointer(&d->fault, g_free);
     g_clear_pointer(&d->refused, g_free);
+    json_array_clear(d->said);
     return 0;
 }
 
@@ -287,6 +301,7 @@ daydream *daydream_begin(stream *s, const serve_options *o, json_t *params, cons
     d->options = o;
     d->author = g_strdup(author);
     d->warnings = json_array();
+    d->said = json_array();
     d->params = json_incref(params);
     d->listener = live_listen(stream_live(s), heard, d);
     stream_attach(s, attached, d, end);
@@ -333,6 +348,13 @@ int daydream_push(daydream *d, const char *url, scope_error *err)
 
 /* ---- trouble ------------------------------------------------------------------------------------
  */
+
+json_t *daydream_warnings(const daydream *d)
+{
+    json_t *all = json_copy(d->warnings);
+    json_array_extend(all, d->said);
+    return all;
+}
 
 char *daydream_trouble(daydream *d)
 {

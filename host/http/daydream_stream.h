@@ -16,6 +16,7 @@ typedef struct daydream {
     const serve_options *options;
     json_t *params;   /* owned; complete */
     json_t *warnings; /* owned; sentences: what of it has no effect */
+    json_t *said;     /* owned; warnings of the plugin's own since the last change */
     char *author;     /* owned */
     char *rtmp_url;   /* owned, or NULL */
     char *outlet;     /* owned: the id of the RTMP output, or NULL */
@@ -49,6 +50,8 @@ int daydream_change(daydream *d, const json_t *change, scope_error *err);
 /* Send what is shown to an RTMP address from now on; NULL or "": no more. */
 int daydream_push(daydream *d, const char *url, scope_error *err);
 
+/* All that people should know of the parameters; new reference. */
+json_t *daydream_warnings(const daydream *d);
 /* What went wrong, for people, or NULL; for g_free. */
 char *daydream_trouble(daydream *d);
 

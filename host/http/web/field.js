@@ -77,8 +77,6 @@ export class Field {
     this.inForce = mine;
     if (this.control.busy || (this.#bad && !news))
       return;
-    if (news)
-      this.complain("");
     this.#put(mine);
     this.#differs(mine);
   }

@@ -57,7 +57,7 @@ const app = {
     const u = new URL(location);
     u.searchParams.set("stream", id);
     history.replaceState(null, "", u);
-    app.source.stop();
+    app.source.release();
     app.control?.close();
     app.strip.clear();
     app.stage.watch(null);
@@ -69,7 +69,8 @@ const app = {
 window.scope = app; // for tests, and for the curious
 
 function listenTo(control) {
-  let watched = null, first = true;
+  let watched = null, resume = !alone;
+  setTimeout(() => { resume = false; }, 8000);
   const on = (type, fn) => control.addEventListener(type, (e) => control === app.control && fn(e.detail));
   on("connection", ({up}) => {
     document.body.classList.toggle("away", !up);
@@ -82,9 +83,10 @@ function listenTo(control) {
       app.stage.watch(stream);
     }
     showState(stream);
-    if (first && !alone)
-      app.source.resume(stream);
-    first = false;
+    if (resume && !stream.source) { // not while the page before this one is still being noticed gone
+      resume = false;
+      app.source.resume();
+    }
   });
   on("values", (m) => app.chain.values(m));
   on("refused", (m) => app.chain.refused(m));

@@ -20,6 +20,7 @@ class Session {
 
   constructor(path, prepare, calls) {
     Object.assign(this, {path, prepare, calls, pc: null, worked: false});
+    addEventListener("pagehide", () => this.close()); // else the server waits for it for a while
     this.#open();
   }
 

@@ -85,6 +85,7 @@ export class Publisher {
   #config = null;
   #wantKey = true;
   #ready = false;
+  #closed = false;
   #least = []; // how late frames come after their time stamps, ms, lately
 
   constructor(key, media, clock, {fps = 30, codec = "vp8", bitrate = 0} = {}, calls) {
@@ -103,6 +104,7 @@ export class Publisher {
   }
 
   close() {
+    this.#closed = true;
     this.#stop();
     this.socket.close();
     if (this.#encoder?.state !== "closed")
@@ -119,8 +121,9 @@ export class Publisher {
         }
       }
     } catch (e) {
+      if (!this.#closed)
+        this.calls.failed(e.message);
       this.close();
-      this.calls.failed(e.message);
     }
   }
 
@@ -139,15 +142,20 @@ export class Publisher {
     if (!this.#ready)
       return;
     await this.#configure(frame.displayWidth & ~1, frame.displayHeight & ~1);
+    if (this.#closed)
+      return;
     const encoder = this.#encoder;
     if (encoder.encodeQueueSize > 1 || this.socket.socket?.bufferedAmount > 300000) {
       this.stats.skipped++;
       return;
     }
     const stamped = new VideoFrame(frame, {timestamp: this.#captured(frame)});
-    encoder.encode(stamped, {keyFrame: this.#wantKey});
-    this.#wantKey = false;
-    stamped.close();
+    try {
+      encoder.encode(stamped, {keyFrame: this.#wantKey});
+      this.#wantKey = false;
+    } finally {
+      stamped.close();
+    }
   }
 
   async #configure(width, height) {

@@ -50,7 +50,7 @@ export class Outputs {
       this.#started = performance.now() - 1000 * (now.seconds ?? 0);
     this.#recording = now;
     this.list.replaceChildren(...this.outputs.filter((o) => o.kind !== "record").map((o) => h("li", null,
-      h("b", null, KINDS[o.kind]?.label ?? o.kind), h("span", {title: o.url ?? ""}, o.url ?? ""), h("em", {"data-state": o.state}, [o.state, o.error].filter(Boolean).join(": ")),
+      h("b", null, KINDS[o.kind]?.label ?? o.kind), h("span", {title: o.url ?? ""}, o.url ?? ""), h("em", {"data-state": o.state}, [o.state, o.reason].filter(Boolean).join(": ")),
       tool("close", `Stop ${o.kind}`, () => this.#remove(o.id)))));
     if (before && !now)
       this.#recorded();

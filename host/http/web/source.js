@@ -40,8 +40,8 @@ export class Source {
   }
 
   // After a reload: go on with the camera where that needs no question.
-  async resume(stream) {
-    if (kept.get("source") !== "camera" || stream.source)
+  async resume() {
+    if (kept.get("source") !== "camera")
       return;
     try {
       const state = await navigator.permissions.query({name: "camera"});
@@ -76,15 +76,20 @@ export class Source {
   }
 
   stop() {
+    this.release();
+    kept.set("source", "none");
+  }
+
+  // Let go of what this page sends; a page that comes back may take it up again.
+  release() {
     this.#endMedia();
     this.#choose("none");
-    kept.set("source", "none");
   }
 
   // The server's word on what it takes pictures from.
   state(stream) {
     const s = stream.source;
-    this.about.textContent = s ? [s.about, s.state].filter(Boolean).join(" · ") : this.media ? "" : "Nothing is sent.";
+    this.about.textContent = this.media ? "" : s ? [s.about, s.state, s.reason].filter(Boolean).join(" · ") : "Nothing is sent.";
     const fromServer = s && !["whip", "websocket"].includes(s.kind);
     if (fromServer && this.media)
       this.#endMedia();

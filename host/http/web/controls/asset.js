@@ -21,7 +21,7 @@ export function assetKind(name, schema, parent) {
 const size = (n) => n > 1e9 ? `${(n / 1e9).toFixed(1)} GB` : n > 1e6 ? `${(n / 1e6).toFixed(1)} MB` : `${Math.ceil(n / 1e3)} KB`;
 
 async function upload(file) {
-  return call("PUT", `api/v1/assets/${seg(file.name)}`, {body: file, type: file.type || "application/octet-stream"});
+  return call("PUT", `api/v1/assets/${seg(file.name)}`, {body: file, type: "application/octet-stream"});
 }
 
 // The button that opens the list; picked(path).
@@ -77,8 +77,8 @@ export function asset(schema, env) {
     box.value = v;
     box.scrollLeft = box.scrollWidth;
     if (image) {
-      image.hidden = !v;
-      if (v)
+      image.hidden = !/\/assets\/[^/]+$/.test(v);
+      if (!image.hidden)
         image.src = openUrl(`api/v1/assets/${seg(v.split("/").at(-1))}`);
     }
   };

@@ -61,9 +61,10 @@ export function entry(schema, env) {
 export function number(schema, env) {
   const step = stepOf(schema);
   const [low, high] = env.soft ?? [schema.minimum, schema.maximum];
-  const box = entry(schema, env);
+  const bounded = low !== undefined && high !== undefined && high - low <= 1e6;
+  const box = entry(schema, {...env, entryId: bounded ? null : env.entryId});
   const unit = schema.ui?.unit ? h("small.unit", null, schema.ui.unit) : null;
-  if (low === undefined || high === undefined || high - low > 1e6) {
+  if (!bounded) {
     return {
       element: h("div.plain-number", null, env.plain ? null : h("label", {htmlFor: env.entryId}, env.label), box.element, unit),
       show: box.show, get busy() { return box.busy; },
