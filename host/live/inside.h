@@ -91,7 +91,8 @@ struct stage {
     bool installed;      /* it is, or was, part of the chain that works */
     bool generator;      /* as its last ready said */
     bool ever_ready, down, failed, second_try, closed;
-    GSource *pace; /* owned; of a generator */
+    bool recovering; /* started again, and has not answered a frame yet */
+    GSource *pace;   /* owned; of a generator */
 
     /* stream.lock */
     frame *waiting; /* referenced: the mailbox */
@@ -107,6 +108,7 @@ struct stage {
     int64_t due_us;     /* a generator's next frame */
     int64_t repeated;
     int failures; /* in a row */
+    bool proven;  /* has answered a frame since it was ready */
     int logs_waiting;
     converter *convert; /* owned; the sender's */
 };

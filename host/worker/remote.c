@@ -132,8 +132,8 @@ void remote_close(remote *r)
     g_ptr_array_remove(w->members, r);
     if (w->wire && r->opened)
         wire_send(w->wire, WIRE_CLOSE, r->id, NULL, 0, -1);
-    if (w->members->len == 0)
-        worker_stop(w);
+    if (!worker_has(w, REMOTE_LOADING) && !worker_has(w, REMOTE_READY))
+        worker_stop(w); /* nobody is left, or only those whose init() failed */
     bool idle = w->members->len == 0 && !w->thread;
     bool waits = w->members->len == 0 && w->over;
     g_mutex_unlock(&w->lock);

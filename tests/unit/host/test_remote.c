@@ -594,6 +594,43 @@ START_TEST(bad_init)
 }
 END_TEST
 
+/* One instance that fails to start leaves the other alone; it waits for other values. */
+START_TEST(bad_init_of_one)
+{
+    player p[2];
+    remotes_about about;
+    begin(&(remotes_options){0});
+    player_open(&p[0], faulty_path("fails_at_nine"), amount(1));
+    player_open(&p[1], faulty_path("fails_at_nine"), amount(9));
+    AWAIT(&p[0], readies, 1);
+    AWAIT(&p[1], downs, 1);
+    ck_assert_int_eq(p[1].fault.retry_ms, -1);
+    ck_assert_str_eq(p[1].fault.err.field, "amount");
+    ck_assert(!send_size(&p[1], 8, 8, 1));
+    ck_assert_int_eq(trip(&p[0], 8, 8, 1), 2);
+    json_t *two = amount(2);
+    ck_assert_int_eq(remote_set(p[1].r, two), 2);
+    remote_retry(p[1].r);
+    AWAIT(&p[1], readies, 1);
+    ck_assert_int_eq(p[1].generation, 2);
+    ck_assert_int_eq(remote_pid(p[0].r), remote_pid(p[1].r));
+    ck_assert_int_eq(trip(&p[1], 8, 8, 1), 3);
+    player_close(&p[1]);
+    player_open(&p[1], faulty_path("fails_at_nine"), amount(9));
+    AWAIT(&p[1], downs, 1);
+    player_close(&p[0]); /* nobody is left who could use the process: it ends */
+    for (int pid = 1; pid; remotes_about_all(all, &about, 1), pid = about.pid)
+        g_main_context_iteration(NULL, FALSE), g_usleep(1000);
+    remote_set(p[1].r, two);
+    remote_retry(p[1].r);
+    AWAIT(&p[1], readies, 1);
+    ck_assert_int_eq(trip(&p[1], 8, 8, 1), 3);
+    json_decref(two);
+    player_close(&p[1]);
+    end();
+}
+END_TEST
+
 /* ---- closing ----------------------------------------------------------------------------------
  */
 
@@ -804,7 +841,7 @@ int main(void)
     if (!getenv("NO_BUILD"))
         faulty_build(".",
                      "good fixed_size generator returns_nan late_batch takes_extra fails_tenth "
-                     "emits_nothing prints hangs_at_nine needs_weights loads_slowly "
+                     "emits_nothing fails_at_nine prints hangs_at_nine needs_weights loads_slowly "
                      "hangs_in_init crashes_in_init leaks_much crashes_in_process "
                      "aborts_in_process exits_in_process hangs_in_process overruns underruns "
                      "writes_input loses_device");
@@ -825,6 +862,7 @@ int main(void)
     tcase_add_test(faults, memory);
     tcase_add_test(faults, failing);
     tcase_add_test(faults, bad_init);
+    tcase_add_test(faults, bad_init_of_one);
     tcase_add_test(faults, close_while_loading);
     tcase_add_test(faults, nothing_left);
     tcase_add_test(faults, all_at_once);
