@@ -271,9 +271,28 @@ void plan_back(stream *s, const stage *g, const scope_error *fault)
     g_free(plugin);
 }
 
+static bool is_taken(const plan *p, const stage *g)
+{
+    for (int i = 0; i < STREAM_LINKS_MAX; i++) {
+        if (p->at[i] == g)
+            return true;
+    }
+    return false;
+}
+
+/* Are there plugins that the plan would close? */
+static bool makes_room(const stream *s)
+{
+    for (int i = 0; i < s->count; i++) {
+        if (!is_taken(s->plan, s->active[i]))
+            return true;
+    }
+    return false;
+}
+
 void plan_failed(stream *s, stage *g, const scope_error *fault)
 {
-    if (fault->status == SCOPE_ENOMEM && !g->second_try && s->count) {
+    if (fault->status == SCOPE_ENOMEM && !g->second_try && makes_room(s)) {
         json_decref(s->before);
         s->before = working_chain(s);
         stream_remark(s,
@@ -340,15 +359,6 @@ static bool serves(const stage *g, const want *w, const json_t *load)
 {
     return g->schema == w->schema && !strcmp(g->plugin, w->plugin) && !strcmp(g->path, w->path) &&
            json_equal(g->load, load);
-}
-
-static bool is_taken(const plan *p, const stage *g)
-{
-    for (int i = 0; i < STREAM_LINKS_MAX; i++) {
-        if (p->at[i] == g)
-            return true;
-    }
-    return false;
 }
 
 /* A stage there is that can be link i of the plan; the one in its place is asked first. */

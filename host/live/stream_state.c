@@ -177,6 +177,8 @@ void stream_went_wrong(stream *s, const char *text)
 
 void stage_retry(stage *g)
 {
+    if (g->generator && g->index > 0) /* it has loaded, and is in the wrong place */
+        return;
     g->failed = false;
     remote_retry(g->remote);
 }
