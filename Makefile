@@ -224,8 +224,8 @@ $(filter %/libcublasLt.so.13,$(FAKES)): tests/cuda/fake_cublaslt.c tests/cuda/fa
 
 # A fuzz target and the program that replays its corpus: tests/fuzz/fuzz_x.c, tests/fuzz/corpus/x/.
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_LIBS = $(call LIB,streamdiffusion) $(call LIB,kernels) $(call LIB,schema)
-FUZZ_LINK = $(LINK_streamdiffusion) $(LINK_schema)
+FUZZ_LIBS = $(call LIB,host) $(call LIB,streamdiffusion) $(call LIB,kernels) $(call LIB,schema)
+FUZZ_LINK = $(LINK_host) $(LINK_streamdiffusion) $(LINK_schema)
 REPLAYS := $(foreach f,$(FUZZ),$(BUILD)/tests/fuzz/replay_$(f))
 $(BUILD)/tests/fuzz/replay_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/replay.o $(FUZZ_LIBS)
 	@mkdir -p $(@D)

@@ -22,7 +22,7 @@ static void resume(chunks *c)
         return;
     c->suspended = false;
     g_clear_pointer(&c->watch, watch_free);
-    MHD_resume_connection(c->request->mhd);
+    exchange_resume(c->request);
 }
 
 void chunks_abandon(chunks *c)

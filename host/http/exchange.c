@@ -202,13 +202,19 @@ static enum MHD_Result more(request *r, const char *data, size_t n)
     return MHD_YES;
 }
 
+void exchange_resume(request *r)
+{
+    MHD_resume_connection(r->mhd);
+    g_source_set_ready_time(r->server->source, 0);
+}
+
 /* A client left before it had its answer. libmicrohttpd is to notice too. */
 static void on_gone(void *ctx)
 {
     request *r = ctx;
     g_clear_pointer(&r->watch, watch_free);
     r->left = true;
-    MHD_resume_connection(r->mhd);
+    exchange_resume(r);
     if (r->gone)
         r->gone(r->gone_ctx);
 }
@@ -277,7 +283,7 @@ void request_answer(request *r, response *a)
     r->answer = a;
     if (r->watch) {
         g_clear_pointer(&r->watch, watch_free);
-        MHD_resume_connection(r->mhd);
+        exchange_resume(r);
     }
 }
 

@@ -12,12 +12,14 @@
 
 #include <microhttpd.h>
 #include <string.h>
+#include <sys/socket.h>
 
 enum {
     PARTS_MAX = 6,          /* {names} in a route */
     DRAIN_MAX = 16 << 20,   /* of a body that is refused, this much is read before the answer */
     BODIES_MAX = 256 << 20, /* of all bodies being read at a time */
     WS_MESSAGE_DEFAULT = 1 << 20,
+    SPARE = 16, /* connections beyond the limit, so that one too many can be told */
 };
 
 /* ---- connections (server.c, leave.c)
@@ -25,7 +27,7 @@ enum {
 
 typedef struct link_state {
     server *server; /* borrowed */
-    int fd;         /* borrowed: libmicrohttpd's */
+    int fd, wire;   /* borrowed: libmicrohttpd's, and the client's (with TLS another) */
     char peer[48];
     int64_t deadline_us; /* the client has to have said all by then; 0: it is our turn */
     GList node;          /* in server.links */
@@ -95,6 +97,9 @@ enum MHD_Result exchange_request(void *cls, struct MHD_Connection *mhd, const ch
                                  size_t *n, void **con_cls);
 void exchange_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
                         enum MHD_RequestTerminationCode code);
+/* Go on with a connection that was suspended. It gets its turn in MHD_run, which no descriptor asks
+ * for. */
+void exchange_resume(request *r);
 /* The server ends: a suspended connection is libmicrohttpd's again, its client counts as gone. */
 void exchange_abandon(request *r);
 
@@ -161,12 +166,19 @@ response *auth_check(request *r);
 /* A listening socket, or -1 with *err; port, address and loopback of s are filled (listen.c). */
 int listen_on(server *s, const char *at, int port, scope_error *err);
 
+/* Speaks TLS on a listening socket, which it takes, and hands connections on to libmicrohttpd. */
+typedef struct front front;
+front *front_new(server *s, int fd, const char *cert, const char *key, scope_error *err);
+void front_quiet(front *f); /* no more connections */
+void front_free(front *f);
+
 /* ---- the server ------------------------------------------------------------------------------ */
 
 struct server {
-    struct MHD_Daemon *daemon; /* owned */
-    GSource *source;           /* owned */
-    gpointer tag;
+    struct MHD_Daemon *daemon;  /* owned */
+    GSource *source;            /* owned */
+    front *front;               /* owned; NULL: plain HTTP */
+    int wire;                   /* of the connection that is being added, or -1 */
     const route *const *routes; /* borrowed */
     void *app;                  /* borrowed */
     char *token, *public_host;  /* owned, or NULL */
@@ -184,5 +196,9 @@ struct server {
     json_t *components;
     server_stats stats;
 };
+
+/* Give libmicrohttpd a connection, `fd`, which it takes; `wire` is the client's socket behind it.
+ */
+bool server_add(server *s, int fd, const struct sockaddr *peer, socklen_t n, int wire);
 
 #endif

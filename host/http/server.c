@@ -11,7 +11,6 @@
 
 enum {
     CONNECTIONS = 256,
-    SPARE = 16, /* beyond the limit, so that one too many can be told */
     IDLE_S = 30,
     MEMORY = 64 << 10, /* per connection: its head has to fit */
 };
@@ -38,6 +37,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
         if (strncmp(link->peer, "::ffff:", 7) == 0)
             memmove(link->peer, link->peer + 7, strlen(link->peer + 7) + 1);
         link->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        link->wire = s->wire >= 0 ? s->wire : link->fd;
         link->deadline_us = g_get_monotonic_time() + 2 * s->idle_us;
         g_queue_push_tail_link(&s->links, &link->node);
     } else {
@@ -110,9 +110,8 @@ static size_t on_unescape(void *cls, struct MHD_Connection *mhd, char *text)
 
 static bool start(server *s, const server_options *o, int fd, scope_error *err)
 {
-    struct MHD_OptionItem options[16] = {
+    struct MHD_OptionItem options[] = {
         {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)on_log, NULL},
-        {MHD_OPTION_LISTEN_SOCKET, fd, NULL},
         {MHD_OPTION_CONNECTION_LIMIT, s->connections_max + SPARE, NULL},
         {MHD_OPTION_CONNECTION_TIMEOUT, s->idle_us / G_USEC_PER_SEC, NULL},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, MEMORY, NULL},
@@ -120,27 +119,18 @@ static bool start(server *s, const server_options *o, int fd, scope_error *err)
         {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, s},
         {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)exchange_begin, s},
         {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)on_unescape, NULL},
+        {s->tls ? MHD_OPTION_END : MHD_OPTION_LISTEN_SOCKET, fd, NULL},
+        {MHD_OPTION_END, 0, NULL},
     };
-    int n = 9;
-    unsigned flags =
-        MHD_USE_EPOLL | MHD_ALLOW_UPGRADE | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
-    if (s->tls) {
-        flags |= MHD_USE_TLS;
-        options[n++] =
-            (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)o->tls_cert};
-        options[n++] =
-            (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)o->tls_key};
-        options[n++] = (struct MHD_OptionItem){
-            MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"};
-    }
-    options[n] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_UPGRADE | MHD_ALLOW_SUSPEND_RESUME |
+                     MHD_USE_ERROR_LOG | (s->tls ? MHD_USE_NO_LISTEN_SOCKET : 0);
+
     s->daemon = MHD_start_daemon(flags, 0, NULL, NULL, exchange_request, s, MHD_OPTION_ARRAY,
                                  options, MHD_OPTION_END);
     if (!s->daemon) {
         close(fd);
-        error_set(err, SCOPE_EINVAL, s->tls ? "tls" : "", "%s",
-                  s->tls ? "the server does not start: is the certificate PEM, and the key its own?"
-                         : "the server does not start: no descriptors or memory are left");
+        error_set(err, SCOPE_EIO, "",
+                  "the server does not start: no descriptors or memory are left");
         return false;
     }
     static GSourceFuncs funcs = {.dispatch = on_daemon};
@@ -150,7 +140,18 @@ static bool start(server *s, const server_options *o, int fd, scope_error *err)
     g_source_add_unix_fd(s->source, epoll, G_IO_IN);
     g_source_set_ready_time(s->source, 0); /* the first run puts the socket into the set */
     g_source_attach(s->source, g_main_context_get_thread_default());
-    return true;
+    if (s->tls)
+        s->front = front_new(s, fd, o->tls_cert, o->tls_key, err);
+    return !s->tls || s->front;
+}
+
+bool server_add(server *s, int fd, const struct sockaddr *peer, socklen_t n, int wire)
+{
+    s->wire = wire;
+    bool added = MHD_add_connection(s->daemon, fd, peer, n) == MHD_YES;
+    s->wire = -1;
+    g_source_set_ready_time(s->source, 0); /* it is to be looked at */
+    return added;
 }
 
 server *server_new(const server_options *o, const route *const *routes, void *app, scope_error *err)
@@ -159,6 +160,7 @@ server *server_new(const server_options *o, const route *const *routes, void *ap
     s->routes = routes;
     s->app = app;
     s->tls = o->tls_cert != NULL;
+    s->wire = -1;
     s->behind_proxy = o->behind_proxy;
     s->token = g_strdup(o->token);
     s->public_host = g_strdup(o->public_host);
@@ -190,11 +192,12 @@ void server_free(server *s)
         g_source_unref(s->source);
         for (GList *l = s->sockets.head; l; l = l->next)
             ws_close(l->data, 1001, "the server ends");
-        MHD_run(s->daemon); /* with TLS: what the sockets have just written */
         while (s->sockets.length > 0)
             ws_end(g_queue_peek_head(&s->sockets));
         abandon(s);
         MHD_stop_daemon(s->daemon);
+        if (s->front)
+            front_free(s->front);
         while (s->sendoffs.length > 0)
             sendoff_end(g_queue_peek_head(&s->sendoffs));
     }
@@ -219,7 +222,9 @@ bool server_drain(server *s)
 {
     if (!s->draining) {
         s->draining = true;
-        int fd = MHD_quiesce_daemon(s->daemon);
+        int fd = s->front ? -1 : MHD_quiesce_daemon(s->daemon);
+        if (s->front)
+            front_quiet(s->front);
         if (fd >= 0)
             close(fd);
     }

@@ -1,7 +1,7 @@
 /* upgrade.c - the WebSocket handshake, and the hand-over of the socket to ws.c.
  *
- * libmicrohttpd sends the 101 and gives the socket away: the connection's own, or with TLS one end
- * of a pair whose other end it encrypts.
+ * libmicrohttpd sends the 101 and gives its socket away: the client's, or with TLS one end of a
+ * pair whose other end front.c encrypts.
  */
 #include "internal.h"
 
@@ -35,11 +35,12 @@ static void on_upgraded(void *cls, struct MHD_Connection *mhd, void *con_cls, co
                         size_t n, MHD_socket fd, struct MHD_UpgradeResponseHandle *handle)
 {
     (void)cls;
+    (void)mhd;
     request *r = con_cls;
     upgrade *u = r->upgrade;
     r->upgrade = NULL;
     u->handle = handle;
-    int wire = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    int wire = r->link->wire;
     setsockopt(wire, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     server *s = u->server;
     s->stats.websockets++;

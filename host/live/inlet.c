@@ -143,7 +143,8 @@ typedef struct playing {
     frame *last;   /* owned */
     int64_t round; /* frames since the beginning or the last rewinding */
     int64_t last_us;
-    bool live; /* a first frame has come */
+    bool live;    /* a first frame has come */
+    bool rewound; /* at least once */
 } playing;
 
 /* 0 to go on; PLAYER_ENDED; negative when that is a fault. */
@@ -157,6 +158,7 @@ static int at_end(inlet *i, playing *p, scope_error *err)
     if (i->url.live)
         return error_set(err, SCOPE_EIO, "", "'%s' has stopped sending", i->url.about);
     p->round = 0;
+    p->rewound = true;
     p->last_us = g_get_monotonic_time();
     return i->loop && player_rewind(p->player) ? 0 : PLAYER_ENDED;
 }
@@ -187,8 +189,8 @@ static int play_on(inlet *i, playing *p, scope_error *err)
             p->last = f;
         } else if (got == PLAYER_ENDED) {
             status = at_end(i, p, err);
-        } else if (got < 0) {
-            status = got;
+        } else if (got < 0) { /* what says that it can be rewound and cannot is opened again */
+            status = p->rewound && !p->round ? PLAYER_ENDED : got;
         } else {
             status = check_stall(i, p, err);
         }

@@ -91,7 +91,8 @@ struct stage {
     bool installed;      /* it is, or was, part of the chain that works */
     bool generator;      /* as its last ready said */
     bool ever_ready, down, failed, second_try, closed;
-    GSource *pace; /* owned; of a generator */
+    bool recovering; /* started again, and has not answered a frame yet */
+    GSource *pace;   /* owned; of a generator */
 
     /* stream.lock */
     frame *waiting; /* referenced: the mailbox */
@@ -107,6 +108,7 @@ struct stage {
     int64_t due_us;     /* a generator's next frame */
     int64_t repeated;
     int failures; /* in a row */
+    bool proven;  /* has answered a frame since it was ready */
     int logs_waiting;
     converter *convert; /* owned; the sender's */
 };
@@ -156,6 +158,7 @@ struct stream {
     enum stream_state state;
     char *notice;       /* owned; of the state that was told */
     char *remark;       /* owned; of the last change of plugins, or NULL */
+    json_t *before;     /* owned; the plugins that made room for others, until those work; or NULL */
     GHashTable *notes;  /* what others want people to know: who -> text */
     GArray *attached;   /* of attached */
     plan *plan;         /* owned, or NULL */
@@ -255,6 +258,8 @@ int plan_reload(stream *s, int link, json_t *values, const char *by, uint64_t ta
                 scope_error *err);
 void plan_loaded(stream *s);                                     /* swap when all is ready */
 void plan_failed(stream *s, stage *g, const scope_error *fault); /* a stage of the plan */
+/* A stage for which others made room has failed: load those again. */
+void plan_back(stream *s, const stage *g, const scope_error *fault);
 void chain_try_later(stage *g); /* others are gone: perhaps there is memory now */
 void plan_tick(stream *s, int64_t now_us);
 void plan_close(stream *s);

@@ -6,6 +6,7 @@
  */
 #include "inside.h"
 #include "../error.h"
+#include "../media/elements.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -256,6 +257,8 @@ static gboolean tick(gpointer ctx)
 
 live *live_new(const live_options *o, scope_error *err)
 {
+    if (media_init(err) < 0) /* frames are put into other sizes by it */
+        return NULL;
     live *l = g_new0(live, 1);
     l->o = *o;
     l->o.plugin_dir = g_strdup(o->plugin_dir);

@@ -18,7 +18,13 @@
 #include <unistd.h>
 
 /* To start takes more room than to go on, so that nothing starts that ends at once. */
-enum { START_MB = 32, RESERVE_MB = 16, NAME_MAX_BYTES = 100, TRIES = 1000 };
+enum {
+    START_MB = 32,
+    RESERVE_MB = 16,
+    NAME_MAX_BYTES = 100,
+    TRIES = 1000,
+    FRAGMENT_MAX = 16 << 20, /* bytes of its table */
+};
 
 #define ENDING ".mp4"
 #define PART   ".part"
@@ -174,6 +180,46 @@ static uint64_t big_endian(const uint8_t *p, int n)
     return v;
 }
 
+/* GStreamer 1.22 writes runs of samples ("trun") that leave out a size and a duration which the
+ * table around them ("tfhd") leaves out too. No player takes such a run: it becomes a box that
+ * says nothing, and some milliseconds of sound are lost. `box` is one traf. */
+static void mend_runs(uint8_t *box, size_t size)
+{
+    enum { HAS_DURATION = 0x100, HAS_SIZE = 0x200, DEFAULT_DURATION = 8, DEFAULT_SIZE = 16 };
+    uint64_t defaults = 0, n;
+    for (size_t at = 8; at + 12 <= size; at += n) {
+        n = big_endian(box + at, 4);
+        if (n < 12 || n > size - at)
+            return;
+        uint64_t flags = big_endian(box + at + 9, 3);
+        if (!memcmp(box + at + 4, "tfhd", 4))
+            defaults = flags;
+        bool sized = flags & HAS_SIZE || defaults & DEFAULT_SIZE;
+        bool timed = flags & HAS_DURATION || defaults & DEFAULT_DURATION;
+        if (!memcmp(box + at + 4, "trun", 4) && !(sized && timed))
+            memcpy(box + at + 4, "free", 4);
+    }
+}
+
+/* One fragment's table ("moof"), in the file. */
+static bool mend_fragment(int fd, off_t at, size_t size)
+{
+    if (size > FRAGMENT_MAX)
+        return false;
+    uint8_t *box = g_malloc(size);
+    bool good = pread(fd, box, size, at) == (ssize_t)size;
+    uint64_t n;
+    for (size_t in = 8; good && in + 8 <= size; in += n) {
+        n = big_endian(box + in, 4);
+        good = n >= 8 && n <= size - in;
+        if (good && !memcmp(box + in + 4, "traf", 4))
+            mend_runs(box + in, n);
+    }
+    good = good && pwrite(fd, box, size, at) == (ssize_t)size;
+    g_free(box);
+    return good;
+}
+
 /* Where the last box ends that says what the data before it is; 0: there is none. */
 static off_t playable_until(int fd, off_t size)
 {
@@ -185,14 +231,17 @@ static off_t playable_until(int fd, off_t size)
             n = big_endian(head + 8, 8);
         if (n < 8 || n > (uint64_t)(size - at))
             break;
+        bool table = !memcmp(head + 4, "moof", 4);
+        if (table && !mend_fragment(fd, at, n))
+            break;
         at += (off_t)n;
-        if (!memcmp(head + 4, "moov", 4) || !memcmp(head + 4, "moof", 4))
+        if (table || !memcmp(head + 4, "moov", 4))
             good = at;
     }
     return good;
 }
 
-/* Cut what was broken off; false when nothing is left. */
+/* Cut off what was broken off; false when nothing is left. */
 static bool mend(const char *part)
 {
     int fd = open(part, O_RDWR | O_CLOEXEC);

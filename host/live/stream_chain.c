@@ -249,9 +249,33 @@ void plan_loaded(stream *s)
         install(s);
 }
 
+/* What is to come back when the plan that takes all memory fails after all. */
+static json_t *working_chain(stream *s)
+{
+    json_t *chain = json_array();
+    for (int i = 0; i < s->count; i++)
+        json_array_append_new(chain, json_pack("{s:s, s:O}", "plugin", s->active[i]->plugin,
+                                               "values", s->active[i]->asked));
+    return chain;
+}
+
+void plan_back(stream *s, const stage *g, const scope_error *fault)
+{
+    json_t *before = g_steal_pointer(&s->before);
+    scope_error err = *fault, again;
+    char *plugin = g_strdup(g->plugin);
+    log_line(SCOPE_ERROR, s->log_name, "%s cannot be loaded: %s", plugin, err.text);
+    if (!stream_chain(s, before, &again))
+        stream_remark(s, "%s cannot be loaded: %s; back to what ran before", plugin, err.text);
+    json_decref(before);
+    g_free(plugin);
+}
+
 void plan_failed(stream *s, stage *g, const scope_error *fault)
 {
-    if (fault->status == SCOPE_ENOMEM && !g->second_try) {
+    if (fault->status == SCOPE_ENOMEM && !g->second_try && s->count) {
+        json_decref(s->before);
+        s->before = working_chain(s);
         stream_remark(s,
                       "there is no memory for both: the plugins before it were closed, and %s "
                       "is loaded once more",

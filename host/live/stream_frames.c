@@ -387,6 +387,7 @@ static void on_ready(void *ctx, const scope_video *want, const json_t *values, u
     g->busy = false;
     g->epoch++;
     g->failures = 0;
+    g->proven = false;
     g->repeated = 0; /* a fresh instance counts from the start */
     frame *useless = want->t == 0 ? g->waiting : NULL;
     if (useless)
@@ -457,7 +458,9 @@ static bool count_answer(stage *g, const frame *out, const remote_cost *cost,
         sum->last_error_us = g_get_monotonic_time();
         g_strlcpy(sum->last_error, err->text, sizeof sum->last_error);
     }
-    return g->failures == 1 || g->failures == FAILURES_MAX ||
+    bool first = !g->proven;
+    g->proven = true;
+    return first || g->failures == 1 || g->failures == FAILURES_MAX ||
            (before >= FAILURES_MAX && !g->failures);
 }
 

@@ -36,15 +36,17 @@ static bool has_shown(stream *s)
     return shown;
 }
 
-/* The first stage that keeps the chain from working, or NULL. */
-static const stage *weakest(const stream *s)
+/* The first stage that keeps the chain from working, or NULL. One that was started again has to
+ * answer a frame first, where any come. */
+static const stage *weakest(stream *s)
 {
+    bool flowing = is_flowing(s);
     const stage *down = NULL;
     for (int i = 0; i < s->count; i++) {
         const stage *g = s->active[i];
         if (g->failed)
             return g;
-        if (!down && (g->down || !g->ever_ready))
+        if (!down && (g->down || !g->ever_ready || (g->recovering && flowing)))
             down = g;
     }
     return down;
@@ -70,7 +72,7 @@ static enum stream_state work_out(stream *s, GString *notice)
 {
     const stage *g = weakest(s);
     scope_error why;
-    if (g && g->down && g->fault.status)
+    if (g && (g->down || g->recovering) && g->fault.status)
         g_string_printf(notice, "%s%s", g->fault.text,
                         g->failed       ? ""
                         : g->retry_us   ? "; trying once more"
@@ -201,8 +203,12 @@ static void hear_ready(stream *s, stage *g, note *n)
         return;
     }
     g->ever_ready = true;
+    if (g->second_try)
+        g_clear_pointer(&s->before, json_decref);
     g->down = g->failed = false;
-    g->fault = (scope_error){0};
+    g->recovering = !first;
+    if (first)
+        g->fault = (scope_error){0};
     if (!first) {
         g_mutex_lock(&s->lock);
         s->sum.restarts++;
@@ -239,6 +245,8 @@ static void hear_down(stream *s, stage *g, const note *n)
     bool others = s->closed_us && g_get_monotonic_time() - s->closed_us < CLOSED_LATELY_US;
     if (n->err.status == SCOPE_ENOMEM && !g->ever_ready && !g->second_try && others)
         chain_try_later(g);
+    else if (s->before && g->second_try && !g->ever_ready)
+        plan_back(s, g, &n->err);
     else
         fail(g, &n->err);
 }
@@ -247,6 +255,7 @@ static void hear_look(stream *s, stage *g, const note *n)
 {
     enum { LOG_AGAIN_US = 10000000 };
     int64_t now_us = g_get_monotonic_time();
+    g->recovering = false;
     if (n->err.status) {
         g->fault = n->err;
         if (!g->told_us || now_us - g->told_us > LOG_AGAIN_US) {

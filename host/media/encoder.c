@@ -30,7 +30,7 @@ typedef struct kind {
 
 static const kind kinds[] = {
     {CODEC_VP8, "vp8enc",
-     "deadline=1 cpu-used=8 threads=1 lag-in-frames=0 end-usage=cbr keyframe-max-dist=100000 "
+     "deadline=1 cpu-used=10 threads=1 lag-in-frames=0 end-usage=cbr keyframe-max-dist=100000 "
      "min-quantizer=2 max-quantizer=56 undershoot=95 buffer-size=600 buffer-initial-size=300 "
      "buffer-optimal-size=400",
      "target-bitrate", 1, NULL},

@@ -1,6 +1,7 @@
 /* picture.c - one picture in memory, through GStreamer; see picture.h. */
 #include "picture.h"
 #include "elements.h"
+#include "yuv.h"
 
 #include "../error.h"
 
@@ -92,33 +93,45 @@ frame *picture_read(GBytes *bytes, frame_pool *pool, scope_error *err)
     return f;
 }
 
+/* The frame as I420 of the full range, which is what every reader of JPEG knows. */
+static GstBuffer *to_yuv(const frame *f, GstVideoInfo *info)
+{
+    gst_video_info_set_format(info, GST_VIDEO_FORMAT_I420, (guint)f->v.w, (guint)f->v.h);
+    info->colorimetry = (GstVideoColorimetry){.range = GST_VIDEO_COLOR_RANGE_0_255,
+                                              .matrix = GST_VIDEO_COLOR_MATRIX_BT601};
+    GstBuffer *b = gst_buffer_new_allocate(NULL, info->size, NULL);
+    GstVideoFrame mapped;
+    if (gst_video_frame_map(&mapped, info, b, GST_MAP_WRITE)) {
+        yuv_from_rgb(&f->v, &mapped);
+        gst_video_frame_unmap(&mapped);
+    }
+    GST_BUFFER_PTS(b) = 0;
+    return b;
+}
+
 GBytes *picture_jpeg(frame *f, int quality, scope_error *err)
 {
     if (media_init(err) || media_need("jpegenc", err))
         return NULL;
-    const char *format = f->v.c == 1 ? "GRAY8" : f->v.c == 4 ? "RGBA" : "RGB";
-    char *text =
-        g_strdup_printf("appsrc name=in format=time caps=video/x-raw,format=%s,width=%d,height=%d,"
-                        "framerate=0/1 ! videoconvert ! jpegenc quality=%d ! "
-                        "appsink name=out sync=false",
-                        format, f->v.w, f->v.h, quality);
+    char *text = g_strdup_printf("appsrc name=in format=time ! jpegenc quality=%d ! "
+                                 "appsink name=out sync=false",
+                                 quality);
     GstElement *pipeline = gst_parse_launch(text, NULL);
     g_free(text);
-    /* Rows of a GStreamer picture begin at multiples of four bytes. */
-    gsize row = (gsize)f->v.w * (gsize)f->v.c, stride = GST_ROUND_UP_4(row);
-    char *rows = g_malloc0(stride * (gsize)f->v.h);
-    for (int y = 0; y < f->v.h; y++)
-        memcpy(rows + (gsize)y * stride, (char *)f->v.data + y * f->v.stride_h, row);
-    GstBuffer *buffer = gst_buffer_new_wrapped(rows, stride * (gsize)f->v.h);
-    GST_BUFFER_PTS(buffer) = 0;
+    GstVideoInfo info;
+    GstBuffer *buffer = to_yuv(f, &info);
+    GstElement *in = gst_bin_get_by_name(GST_BIN(pipeline), "in");
+    GstCaps *caps = gst_video_info_to_caps(&info);
+    gst_app_src_set_caps(GST_APP_SRC(in), caps);
+    gst_caps_unref(caps);
+    gst_object_unref(in);
     GstSample *sample = through(pipeline, buffer, "cannot encode", err);
     gst_object_unref(pipeline);
     if (!sample)
         return NULL;
-    GstMapInfo map;
-    gst_buffer_map(gst_sample_get_buffer(sample), &map, GST_MAP_READ);
-    GBytes *jpeg = g_bytes_new(map.data, map.size);
-    gst_buffer_unmap(gst_sample_get_buffer(sample), &map);
+    gpointer bytes;
+    gsize n;
+    gst_buffer_extract_dup(gst_sample_get_buffer(sample), 0, (gsize)-1, &bytes, &n);
     gst_sample_unref(sample);
-    return jpeg;
+    return g_bytes_new_take(bytes, n);
 }

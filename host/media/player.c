@@ -12,7 +12,14 @@
 #include <gst/video/video.h>
 #include <string.h>
 
-enum { TEST_W = 640, TEST_H = 360, FPS = 30, RTSP_LATENCY_MS = 100, NET_TIMEOUT_S = 10 };
+enum {
+    TEST_W = 640,
+    TEST_H = 360,
+    FPS = 30,
+    RTSP_LATENCY_MS = 100,
+    NET_TIMEOUT_S = 10,
+    LATE_STREAM_US = 2000000
+};
 
 struct player {
     player_options opt;  /* not its strings */
@@ -21,11 +28,13 @@ struct player {
     GstElement *pipeline;
     GstBus *bus;
     GstAppSink *video; /* owned; NULL until there is a picture [any, atomic] */
-    gint has_sound;    /* a branch for it is there */
-    gint strayed;      /* it led to a file of this machine, which it may not */
-    gint pads;         /* streams that turned up */
-    gint all;          /* no more will */
-    int64_t count;     /* frames of the test picture */
+    GMutex lock;       /* of the two branches, which are made as their streams turn up */
+    GstPad *video_entry, *sound_entry; /* owned; NULL until then */
+    bool changed;                      /* another pad took the place of one of them */
+    gint strayed;                      /* it led to a file of this machine, which it may not */
+    gint all;                          /* no more streams will turn up */
+    int64_t all_us;                    /* since when that is known */
+    int64_t count;                     /* frames of the test picture */
 };
 
 /* ---- building ----------------------------------------------------------------------------------
@@ -87,18 +96,41 @@ static void take_sinks(player *p, GstBin *bin)
         g_atomic_pointer_set(&p->video, GST_APP_SINK(video));
 }
 
-static void attach(player *p, GstPad *pad, const char *description)
+/* A described chain behind `pad`; where it begins, owned. */
+static GstPad *attach(player *p, GstPad *pad, const char *description)
 {
     GstElement *bin = gst_parse_bin_from_description(description, TRUE, NULL);
     take_sinks(p, GST_BIN(bin));
     gst_bin_add(GST_BIN(p->pipeline), bin);
     GstPad *entry = gst_element_get_static_pad(bin, "sink");
     gst_pad_link(pad, entry);
-    gst_object_unref(entry);
     gst_element_sync_state_with_parent(bin);
+    return entry;
 }
 
-/* [GStreamer thread] The first picture and the first sound; what else there is stays loose. */
+/* The first picture and the first sound; what else there is stays loose. When a stream changes its
+ * codec, another pad comes in the place of one that has gone. */
+static void take_pad(player *p, GstPad *pad, const GstStructure *s)
+{
+    bool video = gst_structure_has_name(s, "video/x-raw");
+    bool sound = gst_structure_has_name(s, "audio/x-raw") && p->opt.sound;
+    GstPad **entry = video ? &p->video_entry : &p->sound_entry;
+    const char *mode = gst_structure_get_string(s, "interlace-mode");
+    if (!video && !sound)
+        return;
+    if (*entry) {
+        if (!gst_pad_is_linked(*entry))
+            gst_pad_link(pad, *entry);
+        p->changed = true;
+        return;
+    }
+    char *tail =
+        video ? video_tail(p, mode && strcmp(mode, "progressive") != 0) : g_strdup(SOUND_TAIL);
+    *entry = attach(p, pad, tail);
+    g_free(tail);
+}
+
+/* [GStreamer thread] */
 static void on_pad(GstElement *decoder, GstPad *pad, gpointer user)
 {
     (void)decoder;
@@ -106,16 +138,9 @@ static void on_pad(GstElement *decoder, GstPad *pad, gpointer user)
     GstCaps *caps = gst_pad_get_current_caps(pad);
     if (!caps)
         caps = gst_pad_query_caps(pad, NULL);
-    const GstStructure *s = gst_caps_get_structure(caps, 0);
-    const char *mode = gst_structure_get_string(s, "interlace-mode");
-    if (gst_structure_has_name(s, "video/x-raw") && !g_atomic_pointer_get(&p->video)) {
-        char *tail = video_tail(p, mode && strcmp(mode, "progressive") != 0);
-        attach(p, pad, tail);
-        g_free(tail);
-    } else if (gst_structure_has_name(s, "audio/x-raw") && p->opt.sound &&
-               g_atomic_int_compare_and_exchange(&p->has_sound, 0, 1)) {
-        attach(p, pad, SOUND_TAIL);
-    }
+    g_mutex_lock(&p->lock);
+    take_pad(p, pad, gst_caps_get_structure(caps, 0));
+    g_mutex_unlock(&p->lock);
     gst_caps_unref(caps);
 }
 
@@ -267,6 +292,7 @@ player *player_open(const player_options *o, frame_pool *pool, scope_error *err)
     p->input = g_strdup(o->input);
     p->about = g_strdup(o->about);
     p->pool = pool;
+    g_mutex_init(&p->lock);
     p->pipeline = gst_pipeline_new(NULL);
     p->bus = gst_element_get_bus(p->pipeline);
     g_signal_connect(p->pipeline, "deep-element-added", G_CALLBACK(on_element), p);
@@ -290,8 +316,13 @@ void player_close(player *p)
     if (!p)
         return;
     gst_element_set_state(p->pipeline, GST_STATE_NULL);
-    if (p->video)
-        gst_object_unref(p->video);
+    GstObject *const owned[] = {GST_OBJECT(p->video), GST_OBJECT(p->video_entry),
+                                GST_OBJECT(p->sound_entry)};
+    for (size_t i = 0; i < G_N_ELEMENTS(owned); i++) {
+        if (owned[i])
+            gst_object_unref(owned[i]);
+    }
+    g_mutex_clear(&p->lock);
     gst_object_unref(p->bus);
     gst_object_unref(p->pipeline);
     g_free(p->input);
@@ -324,12 +355,16 @@ static void draw_count(const scope_video *v, int64_t count)
     }
 }
 
-/* Ended without a single picture? */
+/* Nothing came: is it the end, or is there no picture at all? Streams inside of streams turn up
+ * later than their container's. */
 static int at_end(player *p, GstAppSink *video, scope_error *err)
 {
     if (video)
         return gst_app_sink_is_eos(video) ? PLAYER_ENDED : 0;
-    if (!g_atomic_int_get(&p->all))
+    int64_t now = g_get_monotonic_time();
+    if (g_atomic_int_get(&p->all) && !p->all_us)
+        p->all_us = now;
+    if (!p->all_us || now - p->all_us < LATE_STREAM_US)
         return 0;
     return error_set(err, SCOPE_EIO, "", "cannot play '%s': there is no picture in it", p->about);
 }
@@ -363,7 +398,10 @@ int player_next(player *p, int wait_ms, frame **out, scope_error *err)
 
 bool player_rewind(player *p)
 {
-    return p->opt.kind == PLAYER_URI &&
+    g_mutex_lock(&p->lock);
+    bool changed = p->changed; /* its beginning is not like its end: opening it again is safer */
+    g_mutex_unlock(&p->lock);
+    return p->opt.kind == PLAYER_URI && !changed &&
            gst_element_seek_simple(p->pipeline, GST_FORMAT_TIME,
                                    GST_SEEK_FLAG_FLUSH | GST_SEEK_FLAG_KEY_UNIT, 0);
 }

@@ -543,18 +543,6 @@ static int need_elements(scope_error *err)
     return rtp_in_need(err) || rtp_out_need(err) ? -1 : 0;
 }
 
-int rtc_warm_up(scope_error *err)
-{
-    if (need_elements(err))
-        return -1;
-    /* The first one takes a quarter of a second to load its plugins. */
-    GstElement *first = gst_element_factory_make("webrtcbin", NULL);
-    gst_element_set_state(first, GST_STATE_READY);
-    gst_element_set_state(first, GST_STATE_NULL);
-    gst_object_unref(first);
-    return 0;
-}
-
 static rtc *new_session(const rtc_options *o, const rtc_calls *calls, scope_error *err)
 {
     GstElement *bin = need_elements(err) ? NULL : gst_element_factory_make("webrtcbin", NULL);

@@ -55,6 +55,7 @@ struct remote {
     GHashTable *inputs;       /* name -> frame */
     enum flight flight;
     uint64_t serial;
+    frame *sent; /* referenced while it is under way; NULL for a generator */
     int64_t sent_us, deadline_us;
     int young; /* so many frames may take first_limit_ms */
     int in_h, in_w;

@@ -61,7 +61,8 @@ static void become(const char *program, char **environment, int socket, int outp
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    int high = fcntl(socket, F_DUPFD, WORKER_FD + 1), out = fcntl(output, F_DUPFD, WORKER_FD + 1);
+    int high = fcntl(socket, F_DUPFD_CLOEXEC, WORKER_FD + 1);
+    int out = fcntl(output, F_DUPFD_CLOEXEC, WORKER_FD + 1);
     int null = open("/dev/null", O_RDONLY);
     dup2(null, 0);
     dup2(out, 1);
@@ -192,8 +193,8 @@ void process_verdict(const process *p, int status, const char *name, char *why, 
     else if (WEXITSTATUS(status) == 127)
         g_snprintf(why, size, "the worker of %s could not be started", name);
     else
-        g_snprintf(why, size, "%s ended its process by itself (code %d)%s%s", name,
-                   WEXITSTATUS(status), dash, p->last_line);
+        g_snprintf(why, size, "%s exited by itself (code %d)%s%s", name, WEXITSTATUS(status), dash,
+                   p->last_line);
 }
 
 int64_t process_rss(pid_t pid)

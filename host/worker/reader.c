@@ -26,6 +26,24 @@ __attribute__((format(printf, 2, 3))) static void doom(worker *w, const char *fm
     va_end(ap);
 }
 
+/* Text that is what it should be: it ends, and it is UTF-8. */
+static void mend(char *text, size_t size)
+{
+    const char *end;
+    text[size - 1] = '\0';
+    char *valid = g_utf8_make_valid(text, -1);
+    g_strlcpy(text, valid, size);
+    g_utf8_validate(text, -1, &end);
+    text[end - text] = '\0'; /* where the room was not enough for a whole character */
+    g_free(valid);
+}
+
+static void mend_error(scope_error *err)
+{
+    mend(err->field, sizeof err->field);
+    mend(err->text, sizeof err->text);
+}
+
 /* ---- what one message means; false: nonsense --------------------------------------------------
  */
 
@@ -96,6 +114,7 @@ static bool on_values(worker *w, remote *r, const json_t *j)
         const char *field = json_string_value(json_object_get(error, "field"));
         const char *text = json_string_value(json_object_get(error, "text"));
         error_set(&err, SCOPE_EINVAL, field ? field : "", "%s", text ? text : "");
+        mend_error(&err);
     }
     g_mutex_lock(&w->lock);
     bool good = values && r->state == REMOTE_READY && generation >= r->force_generation &&
@@ -109,26 +128,13 @@ static bool on_values(worker *w, remote *r, const json_t *j)
     return good;
 }
 
-static void terminate(scope_error *err)
-{
-    err->field[sizeof err->field - 1] = '\0';
-    err->text[sizeof err->text - 1] = '\0';
-    if (!g_utf8_validate(err->field, -1, NULL))
-        err->field[0] = '\0';
-    if (!g_utf8_validate(err->text, -1, NULL)) {
-        char *valid = g_utf8_make_valid(err->text, -1);
-        g_strlcpy(err->text, valid, sizeof err->text);
-        g_free(valid);
-    }
-}
-
 static bool on_failed(worker *w, remote *r, const wire_message *m)
 {
     remote_fault fault = {.retry_ms = -1};
     if (m->bytes != sizeof fault.err)
         return false;
     memcpy(&fault.err, m->payload, sizeof fault.err);
-    terminate(&fault.err);
+    mend_error(&fault.err);
     g_mutex_lock(&w->lock);
     bool good = r->state == REMOTE_LOADING && r->opened && fault.err.status < 0;
     bool lost = fault.err.status == SCOPE_EDEVICE;
@@ -140,21 +146,28 @@ static bool on_failed(worker *w, remote *r, const wire_message *m)
     }
     g_mutex_unlock(&w->lock);
     if (good && lost)
-        doom(w, "%s", fault.err.text);
+        doom(w, "%s: %s", w->name, fault.err.text);
     else if (good && r->calls.down)
         r->calls.down(r->calls.ctx, &fault);
     return good;
 }
 
-/* The picture in the region, as a frame of ours; false: nonsense. */
-static bool fetch_picture(worker *w, remote *r, const wire_picture *p, frame **out,
-                          scope_error *err)
+/* The picture in the region, as a frame of ours, or what was sent; false: nonsense. */
+static bool fetch_result(worker *w, const remote *r, wire_result *result, frame *sent, frame **out)
 {
+    const wire_picture *p = &result->out;
+    if (result->same) {
+        bool good = sent && sent->v.c == 3 && sent->v.dtype == SCOPE_U8;
+        *out = good ? frame_ref(sent) : NULL;
+        return good;
+    }
+    if (!p->h)
+        return true;
     size_t bytes = wire_picture_bytes(p);
     if (p->c != 3 || p->dtype != SCOPE_U8 || !shared_holds(&r->out, p->offset, bytes))
         return false;
     scope_video shape = {.t = 1, .h = p->h, .w = p->w, .c = p->c, .dtype = p->dtype};
-    frame *f = frame_new(w->all->pool, &shape, err);
+    frame *f = frame_new(w->all->pool, &shape, &result->err);
     if (f) {
         memcpy(f->v.data, r->out.data + p->offset, bytes);
         f->v.pts_us = p->pts_us;
@@ -171,16 +184,20 @@ static bool on_result(worker *w, remote *r, const wire_message *m)
     if (m->bytes != sizeof result)
         return false;
     memcpy(&result, m->payload, sizeof result);
-    terminate(&result.err);
     g_mutex_lock(&w->lock);
     bool good = r->flight == FLIGHT_SENT && r->serial == result.serial && result.err.status <= 0;
+    frame *sent = good ? g_steal_pointer(&r->sent) : NULL;
     int64_t sent_us = r->sent_us;
     g_mutex_unlock(&w->lock);
-    if (!good || (!result.err.status && result.out.h &&
-                  !fetch_picture(w, r, &result.out, &out, &result.err)))
+    if (result.err.status)
+        mend_error(&result.err);
+    else if (good)
+        good = fetch_result(w, r, &result, sent, &out);
+    frame_unref(sent);
+    if (!good)
         return false;
     if (result.err.status == SCOPE_EDEVICE)
-        doom(w, "%s", result.err.text);
+        doom(w, "%s: %s", w->name, result.err.text);
     g_mutex_lock(&w->lock);
     r->flight = FLIGHT_NONE;
     r->young -= r->young > 0;
@@ -405,6 +422,7 @@ static void forget_process(worker *w, GPtrArray *hit)
             r->state = REMOTE_LOADING;
         if (r->flight == FLIGHT_SENT)
             r->flight = FLIGHT_NONE;
+        g_clear_pointer(&r->sent, frame_unref);
         r->opened = false;
     }
     g_mutex_unlock(&w->lock);
@@ -448,6 +466,7 @@ static void end_process(worker *w, bool *outside)
     *outside = !w->doomed[0] && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
     if (!w->doomed[0])
         process_verdict(&w->process, status, w->name, w->doomed, sizeof w->doomed);
+    mend(w->doomed, sizeof w->doomed);
     g_mutex_unlock(&w->lock);
 }
 

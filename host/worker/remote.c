@@ -77,6 +77,7 @@ void remote_unref(remote *r)
         return;
     shared_drop(&r->in);
     shared_drop(&r->out);
+    frame_unref(r->sent);
     g_hash_table_unref(r->inputs);
     json_decref(r->asked);
     json_decref(r->force);
@@ -131,8 +132,8 @@ void remote_close(remote *r)
     g_ptr_array_remove(w->members, r);
     if (w->wire && r->opened)
         wire_send(w->wire, WIRE_CLOSE, r->id, NULL, 0, -1);
-    if (w->members->len == 0)
-        worker_stop(w);
+    if (!worker_has(w, REMOTE_LOADING) && !worker_has(w, REMOTE_READY))
+        worker_stop(w); /* nobody is left, or only those whose init() failed */
     bool idle = w->members->len == 0 && !w->thread;
     bool waits = w->members->len == 0 && w->over;
     g_mutex_unlock(&w->lock);
@@ -236,7 +237,7 @@ static bool place(remote *r, const frame *in, wire_picture *p)
 }
 
 /* With worker.lock held: the frame goes, and its time runs. */
-static void take_off(worker *w, remote *r, wire_frame *f, int64_t start_us)
+static void take_off(worker *w, remote *r, wire_frame *f, frame *in, int64_t start_us)
 {
     enum { YOUNG = 3 };
     if (f->in.h && r->in_known != w->life) {
@@ -251,6 +252,7 @@ static void take_off(worker *w, remote *r, wire_frame *f, int64_t start_us)
     const remotes_options *o = &w->all->options;
     int limit_ms = r->young > 0 ? MAX(o->first_limit_ms, o->frame_limit_ms) : o->frame_limit_ms;
     f->serial = ++r->serial;
+    r->sent = in ? frame_ref(in) : NULL;
     r->sent_us = start_us;
     r->deadline_us = start_us + limit_ms * G_GINT64_CONSTANT(1000);
     r->flight = FLIGHT_SENT;
@@ -275,7 +277,7 @@ bool remote_process(remote *r, frame *in, int64_t pts_us, int64_t duration_us)
     good =
         good && w->wire && w->life == life && r->state == REMOTE_READY && !wire_is_behind(w->wire);
     if (good)
-        take_off(w, r, &f, start_us);
+        take_off(w, r, &f, in, start_us);
     else
         r->flight = FLIGHT_NONE;
     g_mutex_unlock(&w->lock);

@@ -94,7 +94,9 @@ typedef struct remote_plugin {
  * values that the schema refuses. [main] */
 remote *remote_open(remotes *all, const remote_plugin *plugin, const json_t *values,
                     const remote_calls *calls, scope_error *err);
-void remote_close(remote *r); /* no call comes after this; NULL is fine [main] */
+/* No call comes after this; it waits for one that is under way, so hold no lock that calls take.
+ * NULL is fine. [main] */
+void remote_close(remote *r);
 /* After down() without a retry: try again at once. [main] */
 void remote_retry(remote *r);
 

@@ -51,7 +51,8 @@ typedef struct wire_input {
 
 typedef struct wire_result {
     uint64_t serial;
-    wire_picture out;
+    wire_picture out; /* h is 0 where none is sent */
+    int32_t same;     /* 1: the input as it is, which need not be sent back */
     double process_ms;
     int64_t repeated;
     int32_t latency;

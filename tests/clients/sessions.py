@@ -29,19 +29,24 @@ async def once(path, wait_for, polite):
         ws.transport.abort()
 
 
+async def round_of(i, view, key):
+    await once(f"/live/{view}/view", 2, i % 2)
+    await once(f"/api/v1/streams/{stream}/control", 1, i % 3)
+    if i % 4 == 0:
+        other = await asyncio.to_thread(call, "POST", "/api/v1/streams", {"chain": [{"plugin": "passthrough"}]})
+        await once(f'/live/{other["publish_key"]}/publish', 1, i % 8)
+        await asyncio.to_thread(call, "DELETE", f'/api/v1/streams/{other["id"]}')
+    if i % 5 == 0:
+        with socket.create_connection((host, int(port))) as half:
+            half.send(f"GET /live/{key}/publish HTTP/1.1\r\nUpgrade: webs".encode())
+
+
 async def main():
     about = call("GET", f"/api/v1/streams/{stream}")
-    view, key = about["playback_id"], about["publish_key"]
-    for i in range(count):
-        await once(f"/live/{view}/view", 3, i % 2)
-        await once(f"/api/v1/streams/{stream}/control", 2, i % 3)
-        if i % 4 == 0:
-            other = call("POST", "/api/v1/streams", {"chain": [{"plugin": "passthrough"}]})
-            await once(f'/live/{other["publish_key"]}/publish', 1, i % 8)
-            call("DELETE", f'/api/v1/streams/{other["id"]}')
-        if i % 5 == 0:
-            with socket.create_connection((host, int(port))) as half:
-                half.send(f"GET /live/{key}/publish HTTP/1.1\r\nUpgrade: webs".encode())
+    at_once = 5
+    for first in range(0, count, at_once):
+        rounds = range(first, min(count, first + at_once))
+        await asyncio.gather(*[round_of(i, about["playback_id"], about["publish_key"]) for i in rounds])
 
 
 asyncio.run(main())

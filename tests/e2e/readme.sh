@@ -23,7 +23,10 @@ scope() {
     for _ in $(seq 300); do grep -q ' serves ' served && return; kill -0 $server || exit 1; sleep 0.1; done
     exit 1
 }
-stop() { [ -z "${server:-}" ] || { kill $server && wait $server; }; }
+stop() {
+    [ -z "${server:-}" ] || { kill $server && wait $server; }
+    server=
+}
 curl() {
     case $(cat served) in
     *https:*) stop; SCOPE_TLS=off scope serve ;;

@@ -21,3 +21,10 @@ for file in $(cd "$SRC/host/http/web" && find . -type f -printf '%P\n'); do
 done
 [ "$(curl -sS -o got -w '%{http_code}' --path-as-is "$URL/web/../page.c")" = 404 ] || fail "a path leaves the folder"
 page first numbers choices texts prompts lists files size reload presets others chain views record again webrtc mjpeg phone keyboard
+
+# a server that asks for a token: the page asks for it, too
+kill -TERM "$SERVER"
+wait "$SERVER" || fail "the server ended with $?"
+export TOKEN=open-sesame
+serve --plugins "$TMP/plugins" --token "$TOKEN"
+page token

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -128,6 +129,7 @@ static inline int dial(int port)
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     struct timeval limit = {20, 0};
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     ck_assert_int_eq(connect(fd, (struct sockaddr *)&at, sizeof at), 0);
@@ -159,8 +161,8 @@ static inline char *hear(int fd)
     return g_string_free(all, FALSE);
 }
 
-/* One head and its body (by Content-Length) from a connection that stays; for g_free. */
-static inline char *hear_one(int fd)
+/* The head of an answer on a connection that stays; for g_free. */
+static inline char *hear_head(int fd)
 {
     GString *all = g_string_new(NULL);
     char c;
@@ -168,12 +170,21 @@ static inline char *hear_one(int fd)
         ck_assert_msg(recv(fd, &c, 1, 0) == 1, "no answer: %s", all->str);
         g_string_append_c(all, c);
     }
-    const char *length = strstr(all->str, "Content-Length: ");
-    for (long n = length ? atol(length + 16) : 0; n > 0; n--) {
-        ck_assert_int_eq(recv(fd, &c, 1, 0), 1);
-        g_string_append_c(all, c);
-    }
     return g_string_free(all, FALSE);
+}
+
+/* The same, and its body by Content-Length. */
+static inline char *hear_one(int fd)
+{
+    char *head = hear_head(fd);
+    const char *length = strstr(head, "Content-Length: ");
+    size_t n = length ? (size_t)atol(length + 16) : 0;
+    char *body = g_malloc0(n + 1);
+    ck_assert(n == 0 || recv(fd, body, n, MSG_WAITALL) == (ssize_t)n);
+    char *all = g_strconcat(head, body, NULL);
+    g_free(head);
+    g_free(body);
+    return all;
 }
 
 /* What the server says to these bytes; for g_free. */
@@ -204,6 +215,55 @@ static inline const char *body_of(const char *answer)
 {
     const char *end = strstr(answer, "\r\n\r\n");
     return end ? end + 4 : "";
+}
+
+/* The answer to a method and a path, and further headers and the body. */
+static inline char *fetch(fixture *f, const char *what, const char *more)
+{
+    char *text =
+        g_strdup_printf("%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s%s", what,
+                        more ? more : "", more && strstr(more, "\r\n\r\n") ? "" : "\r\n");
+    char *answer = ask(f->port, text);
+    g_free(text);
+    return answer;
+}
+
+/* Is the answer an error in the shape that Daydream has, with everything that all answers have? */
+static inline void expect_error(const char *answer, int status, const char *code)
+{
+    json_error_t at;
+    ck_assert_msg(status_of(answer) == status, "%d, not %d: %s", status_of(answer), status, answer);
+    json_t *body = json_loads(body_of(answer), 0, &at);
+    ck_assert_msg(body != NULL, "no JSON: %s", answer);
+    ck_assert(json_is_false(json_object_get(body, "success")));
+    ck_assert_str_eq(json_string_value(json_object_get(body, "code")), code);
+    ck_assert_int_eq(json_integer_value(json_object_get(body, "status")), status);
+    ck_assert(json_string_length(json_object_get(body, "error")) > 5);
+    ck_assert(json_object_get(body, "details") && json_object_get(body, "traceId"));
+    char *id = header_of(answer, "X-Request-Id"),
+         *origin = header_of(answer, "Access-Control-Allow-Origin");
+    ck_assert_str_eq(json_string_value(json_object_get(body, "requestId")), id);
+    ck_assert_str_eq(origin, "*");
+    g_free(id);
+    g_free(origin);
+    json_decref(body);
+}
+
+static inline void expect_header(const char *answer, const char *name, const char *value)
+{
+    char *got = header_of(answer, name);
+    ck_assert_msg(g_strcmp0(got, value) == 0, "%s: %s, not %s", name, got, value);
+    g_free(got);
+}
+
+/* Wait until the server has no connections any more. */
+static inline void expect_quiet(fixture *f)
+{
+    int64_t until = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
+    while (fixture_stats(f).connections > 0) {
+        ck_assert_msg(g_get_monotonic_time() < until, "connections stay");
+        g_usleep(5000);
+    }
 }
 
 static inline int count_fds(void)

@@ -163,7 +163,10 @@ static inline void live_begin(const char *plugins)
     scope_error err = {0};
     told = g_string_new(NULL);
     own = frame_pool_new();
-    live_options o = {.plugin_dir = plugins, .streams_max = 300};
+    live_options o = {
+        .plugin_dir = plugins,
+        .streams_max = 300,
+        .remotes = {.program = BUILD_DIR "/scope", .frame_limit_ms = 500, .first_limit_ms = 2000}};
     on = live_new(&o, &err);
     ck_assert_msg(on != NULL, "%s", err.text);
     live_listen(on, hear, NULL);

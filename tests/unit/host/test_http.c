@@ -1,9 +1,6 @@
 /* test_http.c - the HTTP server against raw sockets: routes, bodies, rights, limits, files,
  * streams, and answers that come later. */
-#include "http_fixture.h"
-
-#include <fcntl.h>
-#include <sys/stat.h>
+#include "http_handlers.h"
 
 /* ---- the routes of the tests ----------------------------------------------------------------- */
 
@@ -53,12 +50,6 @@ static response *on_upload(request *r)
     return response_json(200, json_pack("{s:I, s:I}", "n", (json_int_t)n, "sum", (json_int_t)sum));
 }
 
-static response *on_file(request *r)
-{
-    const char *path = request_app(r);
-    return response_file(r, path, "text/plain", request_query(r, "as"));
-}
-
 static response *on_bytes(request *r)
 {
     (void)r;
@@ -84,99 +75,6 @@ static response *on_about(request *r)
                                                request_method(r)));
     g_free(origin);
     return a;
-}
-
-/* Answers that come later: after 30 ms, or never, when the client is to leave. */
-typedef struct later {
-    request *r;
-    int gone;
-} later;
-
-static int later_gone;
-
-static gboolean later_tick(gpointer data)
-{
-    later *l = data;
-    request_answer(l->r, response_json(200, json_pack("{s:i}", "gone", l->gone)));
-    g_free(l);
-    return G_SOURCE_REMOVE;
-}
-
-static void later_left(void *ctx)
-{
-    later *l = ctx;
-    l->gone++;
-    later_gone++;
-}
-
-static response *on_later(request *r)
-{
-    later *l = g_new0(later, 1);
-    int ms = atoi(request_part(r, "ms"));
-    l->r = r;
-    request_later(r, later_left, l);
-    if (ms == 0) { /* before the handler returns */
-        later_tick(l);
-        return NULL;
-    }
-    GSource *timer = g_timeout_source_new((guint)ms);
-    g_source_set_callback(timer, later_tick, l, NULL);
-    g_source_attach(timer, g_main_context_get_thread_default());
-    g_source_unref(timer);
-    return NULL;
-}
-
-/* Streams: `n` pieces, one every 5 ms, and then the end; n = 0: never a piece, never an end. */
-typedef struct drip {
-    chunks *c;
-    GSource *timer;
-    int n, at;
-} drip;
-
-static int drips;
-
-static gboolean drip_tick(gpointer data)
-{
-    drip *d = data;
-    if (d->at == d->n) {
-        chunks_end(d->c);
-        return G_SOURCE_REMOVE;
-    }
-    char *text = g_strdup_printf("piece %d;", d->at++);
-    GBytes *b = g_bytes_new_take(text, strlen(text));
-    chunks_push(d->c, b);
-    g_bytes_unref(b);
-    return G_SOURCE_CONTINUE;
-}
-
-static void drip_open(void *ctx, chunks *c)
-{
-    drip *d = ctx;
-    d->c = c;
-    if (d->n == 0)
-        return;
-    d->timer = g_timeout_source_new(5);
-    g_source_set_callback(d->timer, drip_tick, d, NULL);
-    g_source_attach(d->timer, g_main_context_get_thread_default());
-}
-
-static void drip_closed(void *ctx)
-{
-    drip *d = ctx;
-    if (d->timer) {
-        g_source_destroy(d->timer);
-        g_source_unref(d->timer);
-    }
-    g_free(d);
-    drips--;
-}
-
-static response *on_drip(request *r)
-{
-    drip *d = g_new0(drip, 1);
-    d->n = atoi(request_part(r, "n"));
-    drips++;
-    return response_chunks(200, "text/plain", drip_open, drip_closed, d);
 }
 
 static const route first_routes[] = {
@@ -207,7 +105,6 @@ static const route second_routes[] = {
     {.method = "GET", .path = "/hello/special", .handler = on_special, .access = ROUTE_OPEN},
     {.method = "GET", .path = "/files/{rest*}", .handler = on_rest, .access = ROUTE_OPEN},
     {.method = "DELETE", .path = "/hello/{name}", .handler = on_hello, .access = ROUTE_TOKEN},
-    {.method = "GET", .path = "/file", .handler = on_file, .access = ROUTE_OPEN},
     {.method = "GET", .path = "/bytes", .handler = on_bytes, .access = ROUTE_OPEN},
     {.method = "GET", .path = "/fault/{kind}", .handler = on_fault, .access = ROUTE_OPEN},
     {.method = "GET", .path = "/about", .handler = on_about, .access = ROUTE_OPEN},
@@ -219,50 +116,17 @@ static const route second_routes[] = {
 
 static const route *const tables[] = {first_routes, second_routes, NULL};
 
-static char file_path[] = "/tmp/test_http.XXXXXX";
 static fixture f;
 
 static void start(void)
 {
-    f = (fixture){.routes = tables, .options = f.options, .app = file_path};
+    f = (fixture){.routes = tables, .options = f.options};
     fixture_start(&f);
-}
-
-/* The answer to a method and a path, and further headers and the body. */
-static char *fetch(const char *what, const char *more)
-{
-    char *text =
-        g_strdup_printf("%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s%s", what,
-                        more ? more : "", more && strstr(more, "\r\n\r\n") ? "" : "\r\n");
-    char *answer = ask(f.port, text);
-    g_free(text);
-    return answer;
-}
-
-/* Is the answer an error in the shape that Daydream has, with everything that all answers have? */
-static void expect_error(const char *answer, int status, const char *code)
-{
-    json_error_t at;
-    ck_assert_msg(status_of(answer) == status, "%d, not %d: %s", status_of(answer), status, answer);
-    json_t *body = json_loads(body_of(answer), 0, &at);
-    ck_assert_msg(body != NULL, "no JSON: %s", answer);
-    ck_assert(json_is_false(json_object_get(body, "success")));
-    ck_assert_str_eq(json_string_value(json_object_get(body, "code")), code);
-    ck_assert_int_eq(json_integer_value(json_object_get(body, "status")), status);
-    ck_assert(json_string_length(json_object_get(body, "error")) > 5);
-    ck_assert(json_object_get(body, "details") && json_object_get(body, "traceId"));
-    char *id = header_of(answer, "X-Request-Id"),
-         *origin = header_of(answer, "Access-Control-Allow-Origin");
-    ck_assert_str_eq(json_string_value(json_object_get(body, "requestId")), id);
-    ck_assert_str_eq(origin, "*");
-    g_free(id);
-    g_free(origin);
-    json_decref(body);
 }
 
 static void expect_text(const char *what, const char *text)
 {
-    char *answer = fetch(what, NULL);
+    char *answer = fetch(&f, what, NULL);
     ck_assert_msg(status_of(answer) == 200, "%s: %s", what, answer);
     ck_assert_str_eq(body_of(answer), text);
     g_free(answer);
@@ -305,11 +169,11 @@ START_TEST(routes)
         {"PATCH /hello/x", 405, "REQUEST/METHOD_NOT_ALLOWED"},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++) {
-        char *answer = fetch(wrong[i].what, NULL);
+        char *answer = fetch(&f, wrong[i].what, NULL);
         expect_error(answer, wrong[i].status, wrong[i].code);
         g_free(answer);
     }
-    char *answer = fetch("PATCH /hello/x", NULL), *allow = header_of(answer, "Allow");
+    char *answer = fetch(&f, "PATCH /hello/x", NULL), *allow = header_of(answer, "Allow");
     ck_assert_str_eq(allow, "GET, HEAD, DELETE");
     g_free(allow);
     g_free(answer);
@@ -348,20 +212,20 @@ START_TEST(json_bodies)
     };
     start();
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
-        char *answer = fetch("POST /json", cases[i].more);
+        char *answer = fetch(&f, "POST /json", cases[i].more);
         if (cases[i].code)
             expect_error(answer, cases[i].status, cases[i].code);
         ck_assert_int_eq(status_of(answer), cases[i].status);
         ck_assert_msg(strstr(body_of(answer), cases[i].text) != NULL, "%zu: %s", i, answer);
         g_free(answer);
     }
-    char *answer = fetch("POST /maybe", "Content-Length: 0\r\n\r\n");
+    char *answer = fetch(&f, "POST /maybe", "Content-Length: 0\r\n\r\n");
     ck_assert_str_eq(body_of(answer), "{}");
     g_free(answer);
     GString *deep = g_string_new("Content-Length: 4000\r\n\r\n");
     for (int i = 0; i < 4000; i++)
         g_string_append_c(deep, '[');
-    answer = fetch("POST /json", deep->str);
+    answer = fetch(&f, "POST /json", deep->str);
     expect_error(answer, 400, "REQUEST/INVALID_JSON");
     g_string_free(deep, TRUE);
     g_free(answer);
@@ -414,7 +278,7 @@ START_TEST(body_sizes)
     answer = upload(PUT "Content-Length: 60000000\r\n\r\n", 60000000, false);
     expect_error(answer, 413, "REQUEST/TOO_LARGE");
     g_free(answer);
-    answer = fetch("GET /query", "Content-Length: 3\r\n\r\nabc");
+    answer = fetch(&f, "GET /query", "Content-Length: 3\r\n\r\nabc");
     expect_error(answer, 413, "REQUEST/TOO_LARGE");
     ck_assert_ptr_nonnull(strstr(answer, "takes no body"));
     g_free(answer);
@@ -437,13 +301,6 @@ START_TEST(body_sizes)
 }
 END_TEST
 
-static void expect_header(const char *answer, const char *name, const char *value)
-{
-    char *got = header_of(answer, name);
-    ck_assert_msg(g_strcmp0(got, value) == 0, "%s: %s, not %s", name, got, value);
-    g_free(got);
-}
-
 START_TEST(origins)
 {
     f.options.token = "sesame";
@@ -451,8 +308,9 @@ START_TEST(origins)
     static const char *const paths[] = {"/json", "/hello/x", "/nowhere", "*"};
     for (size_t i = 0; i < G_N_ELEMENTS(paths); i++) {
         char *what = g_strdup_printf("OPTIONS %s", paths[i]);
-        char *answer = fetch(what, "Origin: https://app.example\r\n"
-                                   "Access-Control-Request-Method: POST\r\n");
+        char *answer = fetch(&f, what,
+                             "Origin: https://app.example\r\n"
+                             "Access-Control-Request-Method: POST\r\n");
         ck_assert_int_eq(status_of(answer), 204);
         expect_header(answer, "Access-Control-Allow-Origin", "*");
         expect_header(answer, "Access-Control-Allow-Methods",
@@ -463,10 +321,10 @@ START_TEST(origins)
         g_free(answer);
         g_free(what);
     }
-    char *answer = fetch("OPTIONS /hello/x", NULL);
+    char *answer = fetch(&f, "OPTIONS /hello/x", NULL);
     expect_header(answer, "Allow", "GET, HEAD, DELETE, OPTIONS");
     g_free(answer);
-    answer = fetch("GET /hello/special", "cookie:\r\n");
+    answer = fetch(&f, "GET /hello/special", "cookie:\r\n");
     ck_assert_int_eq(status_of(answer), 200);
     expect_header(answer, "Access-Control-Allow-Origin", "*");
     expect_header(answer, "Access-Control-Expose-Headers",
@@ -482,40 +340,40 @@ START_TEST(tokens)
 {
     f.options.token = "sesame";
     start();
-    char *answer = fetch("GET /hello/x", NULL);
+    char *answer = fetch(&f, "GET /hello/x", NULL);
     expect_error(answer, 401, "AUTH/UNAUTHORIZED");
     expect_header(answer, "WWW-Authenticate", "Bearer realm=\"scope\"");
     g_free(answer);
-    answer = fetch("GET /hello/x", "Authorization: Basic c2VzYW1l\r\n");
+    answer = fetch(&f, "GET /hello/x", "Authorization: Basic c2VzYW1l\r\n");
     expect_error(answer, 401, "AUTH/UNAUTHORIZED");
     g_free(answer);
     static const char *const right[] = {"Authorization: Bearer sesame\r\n",
                                         "authorization: bearer  sesame\r\n"};
     for (size_t i = 0; i < G_N_ELEMENTS(right); i++) {
-        answer = fetch("GET /hello/x", right[i]);
+        answer = fetch(&f, "GET /hello/x", right[i]);
         ck_assert_int_eq(status_of(answer), 200);
         g_free(answer);
     }
     expect_text("GET /hello/x?access_token=sesame", "x");
-    expect_text("GET /secret/x", "x");                           /* the path is the secret */
-    answer = fetch("DELETE /hello/x?access_token=sesame", NULL); /* only for what reads */
+    expect_text("GET /secret/x", "x");                               /* the path is the secret */
+    answer = fetch(&f, "DELETE /hello/x?access_token=sesame", NULL); /* only for what reads */
     expect_error(answer, 401, "AUTH/UNAUTHORIZED");
     g_free(answer);
     for (int i = 0; i < 12; i++) { /* to be without one is no guess */
-        answer = fetch("GET /hello/x", NULL);
+        answer = fetch(&f, "GET /hello/x", NULL);
         expect_error(answer, 401, "AUTH/UNAUTHORIZED");
         g_free(answer);
     }
     static const char *const wrong[] = {"sesam", "sesame2", "Sesame", ""};
     for (int i = 0; i < 10; i++) {
         char *more = g_strdup_printf("Authorization: Bearer %s\r\n", wrong[i % 4]);
-        answer = fetch("GET /hello/x", more);
+        answer = fetch(&f, "GET /hello/x", more);
         expect_error(answer, 401, "AUTH/UNAUTHORIZED");
         expect_header(answer, "WWW-Authenticate", "Bearer error=\"invalid_token\"");
         g_free(answer);
         g_free(more);
     }
-    answer = fetch("GET /hello/x", right[0]);
+    answer = fetch(&f, "GET /hello/x", right[0]);
     expect_error(answer, 429, "AUTH/TOO_MANY_ATTEMPTS");
     char *wait = header_of(answer, "Retry-After");
     ck_assert(wait && atoi(wait) > 0 && atoi(wait) <= 60);
@@ -577,7 +435,8 @@ START_TEST(about)
 {
     start();
     char *want = g_strdup_printf("\"origin\":\"http://localhost\",\"peer\":\"127.0.0.1\"");
-    char *answer = fetch("GET /about", "X-Forwarded-Proto: https\r\nX-Forwarded-For: 9.9.9.9\r\n");
+    char *answer =
+        fetch(&f, "GET /about", "X-Forwarded-Proto: https\r\nX-Forwarded-For: 9.9.9.9\r\n");
     ck_assert_ptr_nonnull(strstr(answer, want));
     g_free(answer);
     g_free(want);
@@ -589,11 +448,12 @@ START_TEST(about)
     fixture_stop(&f);
     f.options = (server_options){.behind_proxy = true, .token = "x"};
     start();
-    answer = fetch("GET /about", "X-Forwarded-Proto: https\r\nX-Forwarded-Host: a.example\r\n"
-                                 "X-Forwarded-For: 9.9.9.9, 8.8.8.8\r\n");
+    answer = fetch(&f, "GET /about",
+                   "X-Forwarded-Proto: https\r\nX-Forwarded-Host: a.example\r\n"
+                   "X-Forwarded-For: 9.9.9.9, 8.8.8.8\r\n");
     ck_assert_ptr_nonnull(strstr(answer, "\"origin\":\"https://a.example\",\"peer\":\"8.8.8.8\""));
     g_free(answer);
-    answer = fetch("GET /about", "X-Forwarded-Host: a\"b\r\n");
+    answer = fetch(&f, "GET /about", "X-Forwarded-Host: a\"b\r\n");
     ck_assert_ptr_nonnull(strstr(answer, "\"origin\":\"http://localhost\""));
     g_free(answer);
     fixture_stop(&f);
@@ -603,12 +463,12 @@ END_TEST
 START_TEST(forms)
 {
     start();
-    char *answer = fetch("HEAD /hello/abc", NULL);
+    char *answer = fetch(&f, "HEAD /hello/abc", NULL);
     ck_assert_int_eq(status_of(answer), 200);
     expect_header(answer, "Content-Length", "3");
     ck_assert_str_eq(body_of(answer), "");
     g_free(answer);
-    answer = fetch("HEAD /drip/3", NULL);
+    answer = fetch(&f, "HEAD /drip/3", NULL);
     ck_assert_int_eq(status_of(answer), 200);
     g_free(answer);
     int fd = dial(f.port);
@@ -632,27 +492,17 @@ START_TEST(forms)
     answer = ask(f.port, "GET /drip/2 HTTP/1.0\r\n\r\n");
     ck_assert(g_str_has_suffix(answer, "piece 0;piece 1;")); /* no chunks for the old */
     g_free(answer);
-    answer = fetch("GET /fault/bad", NULL);
+    answer = fetch(&f, "GET /fault/bad", NULL);
     expect_error(answer, 400, "STREAMS/INVALID_PARAMS");
     ck_assert_ptr_nonnull(strstr(answer, "\"details\":{\"field\":\"fps\"}"));
     g_free(answer);
-    answer = fetch("GET /fault/io", NULL);
+    answer = fetch(&f, "GET /fault/io", NULL);
     expect_error(answer, 500, "STREAMS/INVALID_PARAMS");
     g_free(answer);
     fixture_stop(&f);
     ck_assert_int_eq(drips, 0);
 }
 END_TEST
-
-/* Wait until the server has no connections any more. */
-static void expect_quiet(void)
-{
-    int64_t until = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
-    while (fixture_stats(&f).connections > 0) {
-        ck_assert_msg(g_get_monotonic_time() < until, "connections stay");
-        g_usleep(5000);
-    }
-}
 
 START_TEST(malformed)
 {
@@ -694,7 +544,7 @@ START_TEST(malformed)
     g_free(answer);
     g_string_free(huge, TRUE);
     expect_text("GET /hello/x", "x");
-    expect_quiet();
+    expect_quiet(&f);
     fixture_stop(&f);
 }
 END_TEST
@@ -730,7 +580,7 @@ START_TEST(slow)
                                  "Content-Length: 4000\r\n\r\n",
                                  "a"),
                         10);
-    expect_quiet();
+    expect_quiet(&f);
     fixture_stop(&f);
 }
 END_TEST
@@ -744,13 +594,13 @@ START_TEST(crowd)
         fds[i] = dial(f.port);
     while (fixture_stats(&f).connections < 8)
         g_usleep(1000);
-    char *answer = fetch("GET /hello/x", NULL);
+    char *answer = fetch(&f, "GET /hello/x", NULL);
     expect_error(answer, 503, "REQUEST/BUSY");
     expect_header(answer, "Retry-After", "1");
     g_free(answer);
     for (int i = 0; i < 8; i++)
         close(fds[i]);
-    expect_quiet();
+    expect_quiet(&f);
     expect_text("GET /hello/x", "x");
     fixture_stop(&f);
 }
@@ -762,7 +612,7 @@ START_TEST(waiting)
     expect_text("GET /later/30", "{\"gone\":0}");
     expect_text("GET /later/0", "{\"gone\":0}");
     expect_text("GET /bytes", "bytes");
-    char *answer = fetch("GET /drip/40", NULL);
+    char *answer = fetch(&f, "GET /drip/40", NULL);
     ck_assert_ptr_nonnull(strstr(answer, "piece 39;"));
     g_free(answer);
     fixture_stop(&f);

@@ -433,13 +433,13 @@ static const struct {
 } deaths[] = {
     {"crashes_in_process", "crashes_in_process crashed (Segmentation fault)", 17},
     {"aborts_in_process", "aborts_in_process crashed (Aborted)", 8},
-    {"exits_in_process", "exits_in_process ended its process by itself (code 0)", 8},
+    {"exits_in_process", "exits_in_process exited by itself (code 0)", 8},
     {"hangs_in_process", "hangs_in_process did not answer for 0.3 s", 8},
     {"overruns", "overruns wrote past the end of its frame", 17},
     {"overruns", "overruns wrote past the end of its frame", 512},
     {"underruns", "underruns wrote before the start of its frame", 17},
     {"writes_input", "writes_input wrote to its input, which is the host's", 32},
-    {"loses_device", "the device is gone", 32},
+    {"loses_device", "loses_device: the device is gone", 32},
 };
 
 /* Whatever ends the process is told in words; it comes back, and another worker never notices. */
@@ -594,6 +594,43 @@ START_TEST(bad_init)
 }
 END_TEST
 
+/* One instance that fails to start leaves the other alone; it waits for other values. */
+START_TEST(bad_init_of_one)
+{
+    player p[2];
+    remotes_about about;
+    begin(&(remotes_options){0});
+    player_open(&p[0], faulty_path("fails_at_nine"), amount(1));
+    player_open(&p[1], faulty_path("fails_at_nine"), amount(9));
+    AWAIT(&p[0], readies, 1);
+    AWAIT(&p[1], downs, 1);
+    ck_assert_int_eq(p[1].fault.retry_ms, -1);
+    ck_assert_str_eq(p[1].fault.err.field, "amount");
+    ck_assert(!send_size(&p[1], 8, 8, 1));
+    ck_assert_int_eq(trip(&p[0], 8, 8, 1), 2);
+    json_t *two = amount(2);
+    ck_assert_int_eq(remote_set(p[1].r, two), 2);
+    remote_retry(p[1].r);
+    AWAIT(&p[1], readies, 1);
+    ck_assert_int_eq(p[1].generation, 2);
+    ck_assert_int_eq(remote_pid(p[0].r), remote_pid(p[1].r));
+    ck_assert_int_eq(trip(&p[1], 8, 8, 1), 3);
+    player_close(&p[1]);
+    player_open(&p[1], faulty_path("fails_at_nine"), amount(9));
+    AWAIT(&p[1], downs, 1);
+    player_close(&p[0]); /* nobody is left who could use the process: it ends */
+    for (int pid = 1; pid; remotes_about_all(all, &about, 1), pid = about.pid)
+        g_main_context_iteration(NULL, FALSE), g_usleep(1000);
+    remote_set(p[1].r, two);
+    remote_retry(p[1].r);
+    AWAIT(&p[1], readies, 1);
+    ck_assert_int_eq(trip(&p[1], 8, 8, 1), 3);
+    json_decref(two);
+    player_close(&p[1]);
+    end();
+}
+END_TEST
+
 /* ---- closing ----------------------------------------------------------------------------------
  */
 
@@ -674,6 +711,99 @@ START_TEST(nothing_left)
 }
 END_TEST
 
+/* ---- all at once ------------------------------------------------------------------------------
+ */
+
+typedef struct busy {
+    player p;
+    GThread *thread;
+    bool stop; /* atomic */
+} busy;
+
+/* Whatever may be called from any thread, in no order. */
+static gpointer be_busy(gpointer ctx)
+{
+    busy *b = ctx;
+    GRand *random = g_rand_new_with_seed((guint32)GPOINTER_TO_SIZE(ctx));
+    frame *extra = make_frame(16, 16, 3, 9, 0);
+    while (!__atomic_load_n(&b->stop, __ATOMIC_RELAXED)) {
+        json_t *values = amount(g_rand_int_range(random, 0, 10));
+        switch (g_rand_int_range(random, 0, 12)) {
+        case 0:
+            remote_set(b->p.r, values);
+            break;
+        case 1:
+            remote_reset(b->p.r);
+            break;
+        case 2:
+            remote_set_input(b->p.r, "extra", g_rand_boolean(random) ? extra : NULL);
+            break;
+        case 3:
+            remote_pid(b->p.r);
+            break;
+        default:
+            send_size(&b->p, g_rand_int_range(random, 1, 200), g_rand_int_range(random, 1, 200), 1);
+            g_usleep(200);
+        }
+        json_decref(values);
+    }
+    frame_unref(extra);
+    g_rand_free(random);
+    return NULL;
+}
+
+static void busy_open(busy *b, const char *fault)
+{
+    *b = (busy){.stop = false};
+    player_open(&b->p, faulty_path(fault), NULL);
+    b->thread = g_thread_new("busy", be_busy, b);
+}
+
+static void busy_close(busy *b)
+{
+    __atomic_store_n(&b->stop, true, __ATOMIC_RELAXED);
+    g_thread_join(b->thread);
+    player_close(&b->p);
+}
+
+/* Opened, fed, killed and closed from all sides: nothing is stuck, nothing is left. */
+START_TEST(all_at_once)
+{
+    enum { PLAYERS = 5, ROUNDS = 60 };
+    static const char *const faults[] = {"good", "takes_extra", "fails_tenth", "good",
+                                         "crashes_in_process"};
+    busy b[PLAYERS];
+    begin(&(remotes_options){0});
+    for (int i = 0; i < PLAYERS; i++)
+        busy_open(&b[i], faults[i]);
+    GRand *random = g_rand_new_with_seed(1);
+    for (int round = 0; round < ROUNDS; round++) {
+        int i = g_rand_int_range(random, 0, PLAYERS), pid = remote_pid(b[i].p.r);
+        int what = g_rand_int_range(random, 0, 3);
+        if (what == 0 && pid > 0) {
+            kill(pid, SIGKILL);
+        } else if (what == 1) {
+            busy_close(&b[i]);
+            busy_open(&b[i], faults[i]);
+        } else {
+            remote_retry(b[i].p.r);
+        }
+        int64_t until = g_get_monotonic_time() + 30 * 1000;
+        while (g_get_monotonic_time() < until)
+            g_main_context_iteration(NULL, FALSE), g_usleep(1000);
+    }
+    for (int i = 0; i < PLAYERS - 1; i++) { /* all but the one that crashes: it works in the end */
+        int before = get(&b[i].p, &b[i].p.results);
+        AWAIT(&b[i].p, results, before + 20);
+    }
+    g_rand_free(random);
+    for (int i = 0; i < PLAYERS; i++)
+        busy_close(&b[i]);
+    end();
+    ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
+}
+END_TEST
+
 /* ---- what a trip costs ------------------------------------------------------------------------
  */
 
@@ -711,7 +841,7 @@ int main(void)
     if (!getenv("NO_BUILD"))
         faulty_build(".",
                      "good fixed_size generator returns_nan late_batch takes_extra fails_tenth "
-                     "emits_nothing prints hangs_at_nine needs_weights loads_slowly "
+                     "emits_nothing fails_at_nine prints hangs_at_nine needs_weights loads_slowly "
                      "hangs_in_init crashes_in_init leaks_much crashes_in_process "
                      "aborts_in_process exits_in_process hangs_in_process overruns underruns "
                      "writes_input loses_device");
@@ -732,8 +862,10 @@ int main(void)
     tcase_add_test(faults, memory);
     tcase_add_test(faults, failing);
     tcase_add_test(faults, bad_init);
+    tcase_add_test(faults, bad_init_of_one);
     tcase_add_test(faults, close_while_loading);
     tcase_add_test(faults, nothing_left);
+    tcase_add_test(faults, all_at_once);
     suite_add_tcase(suite, trips);
     suite_add_tcase(suite, faults);
     SRunner *runner = srunner_create(suite);
