@@ -180,6 +180,8 @@ START_TEST(messages)
     int fd = connect_ws();
     say_frame(fd, 0x81, "abc", 3);
     expect_frame(fd, 1, "abc");
+    say_frame(fd, 0x81, "", 0);
+    expect_frame(fd, 1, "");
     say_frame(fd, 0x81, "json", 4);
     expect_frame(fd, 1, "{\"a\":1}");
     say_frame(fd, 0x01, "in ", 3);
