@@ -350,7 +350,7 @@ static void draw_count(const scope_video *v, int64_t count)
             int dot = x / DOT % COLUMNS, line = y / DOT;
             bool inside = x >= 0 && y >= 0 && line < 5 && dot < 3;
             int rows = inside ? digits[text[x / (DOT * COLUMNS)] - '0'] >> (3 * (4 - line)) : 0;
-            memset(row + (left + x) * v->c, rows >> (2 - dot) & (inside ? 1 : 0) ? 255 : 0, 3);
+            memset(row + (left + x) * v->c, inside && rows >> (2 - dot) & 1 ? 255 : 0, 3);
         }
     }
 }
