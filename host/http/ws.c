@@ -21,6 +21,7 @@ enum {
     PING_US = 5 * G_USEC_PER_SEC,
     SILENCE_US = 20 * G_USEC_PER_SEC,
     GOODBYE_US = 2 * G_USEC_PER_SEC, /* for the peer to say it too */
+    PARTS = 1 << 14,                 /* of one message: an empty one costs memory too */
     DEAF_BYTES = 1 << 20,            /* who does not take what it asked for is not read from */
     QUEUE_MAX = 64 << 20,            /* a handler that does not look at ws_waiting ends here */
 };
@@ -50,6 +51,7 @@ struct ws {
     const uint8_t *in;   /* what wslay has not taken of the last read */
     size_t in_n;
     int64_t heard_us, pinged_us, closing_us; /* 0: not closing */
+    int parts;                               /* of the message that is coming in */
     bool broken, dispatching;
     server_stats *stats; /* borrowed */
     void (*release)(void *ctx, ws *w);
@@ -180,6 +182,8 @@ static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_
                        void *user)
 {
     ws *w = user;
+    if (!wslay_is_ctrl_frame(m->opcode))
+        w->parts = 0;
     wslay_event_send(ctx); /* a pong goes before what the handler says */
     if (w->closing_us)     /* we have said goodbye: nothing is listened to any more */
         return;
@@ -192,6 +196,26 @@ static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_
     }
 }
 
+static void on_part(wslay_event_context_ptr ctx,
+                    const struct wslay_event_on_frame_recv_start_arg *part, void *user)
+{
+    (void)ctx;
+    ws *w = user;
+    if (!wslay_is_ctrl_frame(part->opcode))
+        w->parts++;
+}
+
+/* Say goodbye in a frame of our own: wslay's would have no code after what it cannot read. */
+static void refuse(ws *w, int code)
+{
+    uint8_t reason[2] = {(uint8_t)(code >> 8), (uint8_t)code};
+    send_message(w, WSLAY_CONNECTION_CLOSE, reason, 2, NULL);
+    wslay_event_shutdown_read(w->wslay);
+    wslay_event_shutdown_write(w->wslay);
+    if (!w->closing_us)
+        w->closing_us = w->heard_us;
+}
+
 /* Have wslay take `n` bytes apart, and its answers sent. */
 static void feed(ws *w, const uint8_t *data, size_t n)
 {
@@ -199,9 +223,14 @@ static void feed(ws *w, const uint8_t *data, size_t n)
     w->stats->bytes_in += (int64_t)n;
     w->in = data;
     w->in_n = n;
-    if (wslay_event_recv(w->wslay) != 0 || wslay_event_send(w->wslay) != 0)
-        w->broken = true;
+    int fault = wslay_event_recv(w->wslay);
     w->in_n = 0;
+    if (fault)
+        refuse(w, fault == WSLAY_ERR_NOMEM ? 1011 : 1002);
+    else if (w->parts > PARTS)
+        refuse(w, 1009);
+    else if (wslay_event_send(w->wslay) != 0)
+        w->broken = true;
     if (!w->closing_us &&
         (wslay_event_get_close_sent(w->wslay) || wslay_event_get_close_received(w->wslay)))
         w->closing_us = w->heard_us;
@@ -266,8 +295,10 @@ ws *ws_new(int fd, int wire, const ws_calls *calls, void *ctx, const void *early
            server_stats *stats, void (*release)(void *ctx, ws *w), void *release_ctx)
 {
     static GSourceFuncs source = {.dispatch = on_dispatch};
-    static const struct wslay_event_callbacks callbacks = {
-        .recv_callback = on_recv, .send_callback = on_send, .on_msg_recv_callback = on_message};
+    static const struct wslay_event_callbacks callbacks = {.recv_callback = on_recv,
+                                                           .send_callback = on_send,
+                                                           .on_frame_recv_start_callback = on_part,
+                                                           .on_msg_recv_callback = on_message};
     ws *w = g_new0(ws, 1);
     w->fd = fd;
     w->wire = wire;

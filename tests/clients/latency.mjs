@@ -22,8 +22,7 @@ async function measure({ url, key, playback, way, codec, seconds, size, fps }) {
     const g = canvas.getContext('2d');
     const seen = { sent: 0, shown: 0, keys_wanted: 0, unreadable: 0, bytes: 0, formats: [], ended: null };
     const ages = [], arrivals = [];
-    const started = performance.now();
-    let from = started + 1500; // what comes before is not counted: everything is being loaded
+    let from = null; // a second after the first picture; what comes before is not counted: everything is being loaded
 
     // 24 bits of time in tenths of a millisecond, and 8 that check them; black and white squares in the upper rows.
     const check = t => (t ^ (t >> 8) ^ (t >> 16) ^ 0x5a) & 255;
@@ -52,6 +51,7 @@ async function measure({ url, key, playback, way, codec, seconds, size, fps }) {
             if (px[4 * i + 1] > 128) { if (i < 8) sum |= 1 << i; else t |= 1 << (i - 8); }
         seen.shown++;
         if (check(t) !== sum) { seen.unreadable++; return; }
+        from ??= now + 1000;
         if (now < from) return;
         ages.push(((Math.round(now * 10) - t) & 0xffffff) / 10);
         arrivals.push(now);
@@ -192,8 +192,9 @@ async function measure({ url, key, playback, way, codec, seconds, size, fps }) {
 
     if (way === 'ws') { await publishSocket(); await watchSocket(); }
     else { await publishRtc(); await watchRtc(); }
-    const until = Math.max(performance.now(), from) + seconds * 1000;
-    while (performance.now() < until && !(seen.ended && !ages.length)) await new Promise(r => setTimeout(r, 50));
+    const patience = performance.now() + 30000; // for the first picture
+    while (!seen.ended && performance.now() < (from === null ? patience : from + seconds * 1000))
+        await new Promise(r => setTimeout(r, 50));
     for (const close of closers.reverse()) await close();
     ages.sort((a, b) => a - b);
     const at = p => ages.length ? ages[Math.min(ages.length - 1, Math.floor(p * ages.length))] : null;

@@ -2,8 +2,6 @@
  * what waits, and who is gone. */
 #include "http_fixture.h"
 
-#include <fcntl.h>
-
 /* ---- an endpoint that echoes, and obeys a few words -------------------------------------------
  */
 
@@ -12,12 +10,12 @@ typedef struct echo {
 } echo;
 
 static int opened, closed_count;
-static size_t most_waiting;
+static ws *last_ws;
 
 static void echo_open(void *ctx, ws *w)
 {
     echo *e = ctx;
-    e->w = w;
+    e->w = last_ws = w;
     opened++;
     ws_text(w, "hello");
 }
@@ -31,11 +29,12 @@ static void echo_text(void *ctx, const char *text, size_t n)
         ws_text(e->w, "this is not sent");
     } else if (strcmp(text, "json") == 0) {
         ws_json(e->w, json_pack("{s:i}", "a", 1));
-    } else if (strncmp(text, "flood ", 6) == 0) {
-        GBytes *b = g_bytes_new_take(g_malloc0((gsize)atoi(text + 6)), (gsize)atoi(text + 6));
-        ws_binary(e->w, "head", 4, b);
+    } else if (strncmp(text, "flood", 5) == 0) {
+        gsize size = (gsize)atoi(strchr(text, ' '));
+        GBytes *b = g_bytes_new_take(g_malloc0(size), size);
+        for (int i = 0; i < (text[5] == 's' ? 12 : 1); i++)
+            ws_binary(e->w, "head", 4, b);
         g_bytes_unref(b);
-        most_waiting = ws_waiting(e->w);
     } else {
         ws_text(e->w, text);
     }
@@ -143,7 +142,7 @@ static int connect_ws(void)
 {
     int fd = dial(f.port);
     say(fd, HANDSHAKE, strlen(HANDSHAKE));
-    char *head = hear_one(fd), *accept = header_of(head, "Sec-WebSocket-Accept");
+    char *head = hear_head(fd), *accept = header_of(head, "Sec-WebSocket-Accept");
     ck_assert_int_eq(status_of(head), 101);
     ck_assert_str_eq(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="); /* RFC 6455, 1.3 */
     g_free(accept);
@@ -212,6 +211,218 @@ START_TEST(messages)
 }
 END_TEST
 
+START_TEST(handshakes)
+{
+    static const struct {
+        const char *head;
+        int status;
+    } cases[] = {
+        {"GET /echo HTTP/1.1\r\nHost: localhost\r\n", 426},
+        {"GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+         426},
+        {"GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n"
+         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+         426},
+        {"GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+         "Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+         426},
+        {"GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c2hvcnQ=\r\n",
+         426},
+        {"GET /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+         "Sec-WebSocket-Version: 13\r\n",
+         426},
+        {"HEAD /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n", 426},
+        {"POST /echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n", 405},
+    };
+    start();
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        int fd = dial(f.port);
+        say(fd, cases[i].head, strlen(cases[i].head));
+        say(fd, "\r\n", 2);
+        char *answer = hear_head(fd);
+        ck_assert_msg(status_of(answer) == cases[i].status, "%zu: %s", i, answer);
+        if (cases[i].status == 426)
+            expect_header(answer, "Sec-WebSocket-Version", "13");
+        g_free(answer);
+        close(fd);
+    }
+    /* Frames that come along with the handshake. */
+    GByteArray *out = g_byte_array_new();
+    g_byte_array_append(out, (const guint8 *)HANDSHAKE, strlen(HANDSHAKE));
+    put_frame(out, 0x81, "early", 5);
+    int fd = dial(f.port);
+    say(fd, out->data, out->len);
+    g_byte_array_unref(out);
+    g_free(hear_head(fd));
+    expect_frame(fd, 1, "hello");
+    expect_frame(fd, 1, "early");
+    close(fd);
+    fixture_stop(&f);
+    ck_assert_int_eq(closed_count, 8); /* all but the POST, which met no handler */
+}
+END_TEST
+
+START_TEST(closing)
+{
+    start();
+    int fd = connect_ws();
+    say_frame(fd, 0x81, "close", 5);
+    char *got;
+    size_t n;
+    ck_assert_int_eq(get_frame(fd, &got, &n), 8);
+    ck_assert_int_eq((guint8)got[0] << 8 | (guint8)got[1], 4001);
+    ck_assert_str_eq(got + 2, "as you wish");
+    g_free(got);
+    say_frame(fd, 0x81, "not heard", 9);
+    say_frame(fd, 0x88, "\x0f\xa1", 2);
+    ck_assert_int_eq(get_frame(fd, &got, &n), -1);
+    close(fd);
+    /* Whoever does not say goodbye in turn is hung up on. */
+    fd = connect_ws();
+    say_frame(fd, 0x81, "close", 5);
+    expect_close(fd, 4001);
+    ck_assert_int_eq(get_frame(fd, &got, &n), -1);
+    close(fd);
+    /* Nor does one have to: the peer is just gone. */
+    fd = connect_ws();
+    close(fd);
+    expect_quiet(&f);
+    ck_assert_int_eq(closed_count, 3);
+    fixture_stop(&f);
+}
+END_TEST
+
+/* What the server closes with after these bytes. */
+static void expect_fault(const void *bytes, size_t n, int code)
+{
+    int fd = connect_ws();
+    say(fd, bytes, n);
+    expect_close(fd, code);
+    close(fd);
+}
+
+START_TEST(faults)
+{
+    start();
+    expect_fault("\x81\x03"
+                 "abc",
+                 5, 1002);                                      /* no mask */
+    expect_fault("\xc1\x80\0\0\0\0", 6, 1002);                  /* a reserved bit */
+    expect_fault("\x83\x80\0\0\0\0", 6, 1002);                  /* a reserved opcode */
+    expect_fault("\x80\x80\0\0\0\0", 6, 1002);                  /* continues nothing */
+    expect_fault("\x09\x80\0\0\0\0", 6, 1002);                  /* a control frame in parts */
+    expect_fault("\x89\xfe\x00\x7e\0\0\0\0", 8, 1002);          /* a long control frame */
+    expect_fault("\x01\x80\0\0\0\0\x81\x80\0\0\0\0", 12, 1002); /* a message within a message */
+    expect_fault("\x81\x81\0\0\0\0\xff", 7, 1007);              /* no UTF-8 */
+    expect_fault("\x81\x82\0\0\0\0\xc3\x28", 8, 1007);
+    expect_fault("\x81\x81\0\0\0\0\xc3", 7, 1007);                     /* half a character */
+    expect_fault("\x88\x82\0\0\0\0\x03\xed", 8, 1002);                 /* 1005 is never sent */
+    expect_fault("\x82\xff\0\0\0\0\0\x04\x93\xe1\0\0\0\0a", 15, 1009); /* 300001 bytes */
+    expect_fault("\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0a", 15, 1009); /* all there are */
+    int fd = connect_ws(); /* too large in parts */
+    char *data = g_malloc0(200000);
+    say_frame(fd, 0x02, data, 200000);
+    say_frame(fd, 0x80, data, 200000);
+    expect_close(fd, 1009);
+    close(fd);
+    g_free(data);
+    GByteArray *nothing = g_byte_array_new(); /* in too many parts */
+    for (int i = 0; i < 20000; i++)
+        put_frame(nothing, i == 0 ? 0x01 : 0x00, "", 0);
+    fd = connect_ws();
+    say(fd, nothing->data, nothing->len);
+    expect_close(fd, 1009);
+    close(fd);
+    g_byte_array_unref(nothing);
+    expect_quiet(&f);
+    ck_assert_int_eq(opened, closed_count);
+    fixture_stop(&f);
+}
+END_TEST
+
+static void most_now(fixture *at, void *ctx)
+{
+    (void)at;
+    *(size_t *)ctx = ws_waiting(last_ws);
+}
+
+START_TEST(waiting)
+{
+    start();
+    int fd = connect_ws();
+    say_frame(fd, 0x81, "flood 8000000", 13);
+    size_t waits = 0, n = 0;
+    int64_t until = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
+    while (waits < 1000000 && g_get_monotonic_time() < until) {
+        g_usleep(2000);
+        fixture_do(&f, most_now, &waits);
+    }
+    ck_assert_uint_gt(waits, 1000000); /* more than the kernel takes */
+    ck_assert_uint_le(waits, 8000014);
+    char *got;
+    ck_assert_int_eq(get_frame(fd, &got, &n), 2);
+    ck_assert_uint_eq(n, 8000004);
+    ck_assert_int_eq(memcmp(got, "head\0\0", 6), 0);
+    g_free(got);
+    say_frame(fd, 0x81, "x", 1);
+    expect_frame(fd, 1, "x");
+    until = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
+    while (waits > 0 && g_get_monotonic_time() < until)
+        fixture_do(&f, most_now, &waits);
+    ck_assert_uint_eq(waits, 0);
+    /* A handler that floods a peer which does not read is cut off. */
+    say_frame(fd, 0x81, "floods 8000000", 14);
+    expect_quiet(&f);
+    ck_assert_int_eq(closed_count, 1);
+    close(fd);
+    fixture_stop(&f);
+}
+END_TEST
+
+START_TEST(silence)
+{
+    start();
+    int fd = connect_ws();
+    int64_t begun = g_get_monotonic_time();
+    guint8 ping[2];
+    ck_assert(get(fd, ping, 2));
+    ck_assert_int_eq(ping[0], 0x89);
+    double first = (double)(g_get_monotonic_time() - begun) / G_USEC_PER_SEC;
+    ck_assert_msg(first > 4 && first < 12, "a ping after %g s", first);
+    expect_quiet(&f); /* it is never answered */
+    double gone = (double)(g_get_monotonic_time() - begun) / G_USEC_PER_SEC;
+    ck_assert_msg(gone > 19 && gone < 30, "gone after %g s", gone);
+    ck_assert_int_eq(closed_count, 1);
+    close(fd);
+    fixture_stop(&f);
+}
+END_TEST
+
+START_TEST(rights)
+{
+    f.options.token = "sesame";
+    start();
+    int fd = dial(f.port);
+    say(fd, HANDSHAKE, strlen(HANDSHAKE));
+    char *answer = hear_one(fd);
+    ck_assert_int_eq(status_of(answer), 401);
+    g_free(answer);
+    close(fd);
+    fd = dial(f.port);
+    char *with =
+        g_strdup_printf("GET /echo?access_token=sesame%s", HANDSHAKE + strlen("GET /echo"));
+    say(fd, with, strlen(with));
+    answer = hear_head(fd);
+    ck_assert_int_eq(status_of(answer), 101);
+    g_free(with);
+    g_free(answer);
+    close(fd);
+    fixture_stop(&f);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("ws");
@@ -219,6 +430,12 @@ int main(void)
     tcase_set_timeout(tc, 120);
     suite_add_tcase(suite, tc);
     tcase_add_test(tc, messages);
+    tcase_add_test(tc, handshakes);
+    tcase_add_test(tc, closing);
+    tcase_add_test(tc, faults);
+    tcase_add_test(tc, waiting);
+    tcase_add_test(tc, silence);
+    tcase_add_test(tc, rights);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
