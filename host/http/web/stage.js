@@ -5,7 +5,7 @@ import {Viewer, canView} from "./media_ws.js";
 import {RtcViewer, can as canRtc} from "./media_rtc.js";
 
 export const VIEWS = {result: "Result", beside: "Side by side", wipe: "A/B wipe", source: "Source"};
-const KEPT_FRAMES = 60; // of the source, so that a wipe shows the very frame that the result was made of
+const KEPT_FRAMES = 60; // of the source, so that a wipe shows the frame that the result was made of
 
 // One picture: a canvas for frames, a <video> for WebRTC, an <img> for MJPEG.
 class Pane {
@@ -34,10 +34,10 @@ class Pane {
 			this.frames.shift().picture.close();
 	}
 
-	// Draw the newest frame that is not younger than `until`; returns its time, or 0 for none.
+	// Draw the newest frame that is not younger than `until`; returns its time, or 0 for none. Where so
+	// many wait that the next would be lost, the oldest is near enough.
 	draw(until = Infinity) {
-		let at = -1;
-		this.frames.forEach((f, i) => { if (f.time <= until || i === 0) at = i; });
+		const at = this.frames.findLastIndex((f, i) => f.time <= until || (i === 0 && this.frames.length >= KEPT_FRAMES));
 		if (at < 0)
 			return 0;
 		const {picture, time} = this.frames[at];
@@ -75,10 +75,10 @@ export class Stage extends EventTarget {
 	constructor(app, root) {
 		super();
 		this.app = app;
-		this.divider = h("div.divider", {role: "slider", tabIndex: 0, label: "Wipe between source and result", "aria-valuemin": "0", "aria-valuemax": "100"});
+		this.divider = h("div.divider", {role: "slider", tabIndex: 0, label: "Wipe between source and result"});
 		this.box = h("div.box", this.#result.element, this.#source.element, this.divider);
 		this.notice = h("p.notice", {role: "status"});
-		this.bar = h("div.progress", {role: "progressbar", label: "Loading", "aria-valuemin": "0", "aria-valuemax": "100", hidden: true}, h("i"), h("span"));
+		this.bar = h("div.progress", {role: "progressbar", label: "Loading", hidden: true}, h("i"), h("span"));
 		this.badge = h("span.badge", {hidden: true});
 		this.empty = h("div.empty", {hidden: true});
 		root.append(this.box, this.badge, this.notice, this.bar, this.empty);
@@ -283,8 +283,8 @@ export class Stage extends EventTarget {
 
 	freeze(on = !this.frozen) {
 		this.frozen = on;
-		for (const v of [this.#result.video])
-			on ? v.pause() : v.srcObject && v.play().catch(() => {});
+		const {video} = this.#result;
+		on ? video.pause() : video.srcObject && video.play();
 		this.#badge();
 	}
 
