@@ -15,7 +15,7 @@
 #include <string.h>
 
 /* A style picture of 5 MB is 7 MB of base64. */
-enum { BODY_MAX = 8 << 20 };
+enum { BODY_MAX = 8 << 20, TEXT_MAX = 128 };
 
 static const char invalid[] = "STREAMS/INVALID_PARAMS";
 
@@ -137,8 +137,12 @@ static int read_body(const json_t *o, bool create, body *b, scope_error *err)
         status = read_text(o, "user_id", &b->user, err);
     if (!status)
         status = read_text(o, "output_rtmp_url", &b->url, err);
-    if (!status && b->user && (!*b->user || strlen(b->user) > 512))
-        status = error_set(err, SCOPE_EINVAL, "user_id", "user_id must have 1 to 512 bytes");
+    if (!status && b->user && (!*b->user || g_utf8_strlen(b->user, -1) > TEXT_MAX))
+        status = error_set(err, SCOPE_EINVAL, "user_id", "user_id must have 1 to %d characters",
+                           TEXT_MAX);
+    if (!status && b->name && g_utf8_strlen(b->name, -1) > TEXT_MAX)
+        status =
+            error_set(err, SCOPE_EINVAL, "name", "name must have at most %d characters", TEXT_MAX);
     if (!status && b->url && *b->url && !g_str_has_prefix(b->url, "rtmp://") &&
         !g_str_has_prefix(b->url, "rtmps://"))
         status = error_set(err, SCOPE_EINVAL, "output_rtmp_url",
@@ -410,7 +414,8 @@ const route daydream_routes[] = {
      .access = ROUTE_TOKEN,
      .body_max = BODY_MAX,
      .summary = "Merge parameters that change while the stream runs",
-     .body = "#DaydreamHotParams",
+     .body = "{\"anyOf\": [\"#DaydreamHotParams\", {\"type\": \"object\", \"required\": "
+             "[\"params\"], \"properties\": {\"params\": \"#DaydreamHotParams\"}}]}",
      .answer = "#DaydreamStream"},
     {.method = "POST",
      .path = "/beta/streams/{id}/prompts",

@@ -169,11 +169,12 @@ json_t *daydream_status_json(daydream *d, const char *origin, const char *reques
 /* ---- shapes -------------------------------------------------------------------------------------
  */
 
-#define PIPELINE                                                                                   \
+#define PIPELINE(more)                                                                             \
     "\"pipeline\": {\"enum\": [\"streamdiffusion\", \"streamdiffusion-sdxl\", "                    \
-    "\"streamdiffusion-sd15\"]}"
+    "\"streamdiffusion-sd15\"" more "]}"
 #define NAME    "\"name\": {\"type\": [\"string\", \"null\"], \"maxLength\": 128}"
 #define RTMP    "\"output_rtmp_url\": {\"type\": [\"string\", \"null\"]}"
+#define PARAMS  "\"params\": {\"anyOf\": [\"#DaydreamParams\", {\"type\": \"null\"}]}"
 #define TEXT    "{\"type\": \"string\"}"
 #define TEXT0   "{\"type\": [\"string\", \"null\"]}"
 #define NUMBER0 "{\"type\": [\"number\", \"null\"]}"
@@ -183,18 +184,17 @@ static const struct {
 } shapes[] = {
     {"DaydreamCreate",
      "{\"type\": \"object\", \"required\": [\"pipeline\"], \"additionalProperties\": false, "
-     "\"properties\": {" PIPELINE ", \"params\": \"#DaydreamParams\", " NAME ", " RTMP
-     ", \"user_id\": {\"type\": \"string\", \"minLength\": 1, \"maxLength\": 128, \"description\": "
-     "\"whose stream it is; GET /v1/streams?user_id= looks for it\"}}}"},
+     "\"properties\": {" PIPELINE(
+         "") ", " PARAMS ", " NAME ", " RTMP ", \"user_id\": {\"type\": [\"string\", \"null\"], "
+                                             "\"minLength\": 1, \"maxLength\": 128, "
+             "\"description\": "
+             "\"whose stream it is; GET /v1/streams?user_id= looks for it\"}}}"},
     {"DaydreamUpdate",
-     "{\"type\": \"object\", \"additionalProperties\": false, \"properties\": {" PIPELINE
-     ", \"params\": \"#DaydreamParams\", " NAME ", " RTMP "}}"},
-    {"DaydreamHotParams",
-     "{\"type\": \"object\", \"description\": \"parameters that Daydream changes while a stream "
-     "runs, bare or under params; controlnet_scales is {index: conditioning_scale}\"}"},
+     "{\"type\": \"object\", \"additionalProperties\": false, \"properties\": {" PIPELINE(
+         ", null") ", " PARAMS ", " NAME ", " RTMP "}}"},
     {"DaydreamPrompts",
-     "{\"type\": \"object\", \"required\": [\"params\"], \"properties\": {\"pipeline\": " TEXT
-     ", \"model_id\": " TEXT ", \"params\": \"#DaydreamParams\"}}"},
+     "{\"type\": \"object\", \"required\": [\"params\"], \"properties\": {\"pipeline\": " TEXT0
+     ", \"model_id\": " TEXT0 ", \"params\": \"#DaydreamParams\"}}"},
     {"DaydreamStream",
      "{\"type\": \"object\", \"required\": [\"pipeline\", \"params\", \"id\", \"stream_key\", "
      "\"output_stream_url\", \"created_at\", \"output_playback_id\", \"name\", \"author\", "
@@ -238,19 +238,30 @@ static const struct {
      ", \"warnings\": {\"type\": \"array\", \"items\": " TEXT "}}}"},
 };
 
-static void tell_params(server *s, const char *name, bool answer)
+static void tell(server *s, const char *name, json_t *schema)
 {
-    json_t *o = daydream_params_schema(answer);
-    char *text = json_dumps(o, JSON_COMPACT);
+    char *text = json_dumps(schema, JSON_COMPACT);
     server_component(s, name, text);
     free(text);
-    json_decref(o);
+    json_decref(schema);
+}
+
+/* What /params takes: the hot ones, and the scales of ControlNets by their number. */
+static json_t *hot_params(void)
+{
+    json_t *o = daydream_params_schema(DAYDREAM_HOT_REQUEST);
+    json_object_set_new(json_object_get(o, "properties"), "controlnet_scales",
+                        json_pack("{s:s, s:{s:s}, s:{s:s, s:i, s:i}}", "type", "object",
+                                  "propertyNames", "pattern", "^[0-9]+$", "additionalProperties",
+                                  "type", "number", "minimum", 0, "maximum", 2));
+    return o;
 }
 
 void daydream_shapes(server *s)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(shapes); i++)
         server_component(s, shapes[i].name, shapes[i].json);
-    tell_params(s, "DaydreamParams", false);
-    tell_params(s, "DaydreamParamsInForce", true);
+    tell(s, "DaydreamParams", daydream_params_schema(DAYDREAM_REQUEST));
+    tell(s, "DaydreamHotParams", hot_params());
+    tell(s, "DaydreamParamsInForce", daydream_params_schema(DAYDREAM_ANSWER));
 }

@@ -264,7 +264,9 @@ json_t *daydream_map(const json_t *params, const schema *s, unsigned family, con
     if (lora_dir)
         put(&m, "lora_dir", json_string(lora_dir));
     if (base)
-        json_object_update(m.out, (json_t *)base);
+        json_object_update(m.out, (json_t *)base); /* also what the schema lacks: it is refused */
+    else
+        put(&m, "model_id_or_path", json_incref(param(&m, "model_id")));
     put(&m, "input_mode", json_string("video"));
     put(&m, "enabled", json_boolean(!on(params, "skip_diffusion")));
     put(&m, "cfg_type", json_string("self"));

@@ -55,7 +55,7 @@ int daydream_model_link(const json_t *models, const char *id, const char **plugi
             "ID, \"values\": {...}}",
             id);
     *plugin = named ? json_string_value(named) : "streamdiffusion";
-    *values = given ? json_deep_copy(given) : json_pack("{s:s}", "model_id_or_path", id);
+    *values = given ? json_deep_copy(given) : NULL;
     return 0;
 }
 

@@ -34,8 +34,10 @@ unsigned daydream_family(const json_t *models, const char *id);
 /* Distilled models take no LCM LoRA: by Daydream's rule, those with "turbo" in their name. */
 bool daydream_model_is_turbo(const char *id);
 
-/* What runs a model: the id of a plugin, and the values that choose the checkpoint (a new
- * reference). Negative with *err for an entry that makes no sense. */
+/* What runs a model: the id of a plugin, and the values that choose the checkpoint, a new
+ * reference, or NULL where the configuration names none. Negative with *err for an entry that makes
+ * no sense.
+ */
 int daydream_model_link(const json_t *models, const char *id, const char **plugin, json_t **values,
                         scope_error *err);
 

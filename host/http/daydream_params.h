@@ -73,8 +73,12 @@ json_t *daydream_params_merge(const json_t *before, const json_t *change,
 /* The first field of `change` that Daydream reloads for, or NULL when all are hot. */
 const char *daydream_params_reloads(const json_t *change);
 
-/* The table as a JSON Schema: of requests (`answer` false: every key may be left out), or of what
- * is answered. New reference. */
-json_t *daydream_params_schema(bool answer);
+/* The table as a JSON Schema. */
+enum daydream_shape {
+    DAYDREAM_REQUEST = 1, /* of requests: every key may be left out, and most may be null */
+    DAYDREAM_HOT_REQUEST, /* those alone that Daydream takes without a reload */
+    DAYDREAM_ANSWER,      /* of what is answered */
+};
+json_t *daydream_params_schema(enum daydream_shape shape); /* new reference */
 
 #endif

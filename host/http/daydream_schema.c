@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-static json_t *schema_of(const daydream_field *table, bool answer, bool outermost);
+static json_t *schema_of(const daydream_field *table, enum daydream_shape shape, bool outermost);
 
 static json_t *typed(const char *type, bool nullable)
 {
@@ -58,7 +58,16 @@ static json_t *choices(const daydream_field *f, bool nullable)
     return json_pack("{s:o}", "enum", all);
 }
 
-static json_t *of_kind(const daydream_field *f, bool answer, bool nullable)
+/* The models that are always there; the configuration may know more. */
+static json_t *models(void)
+{
+    json_t *all = json_array();
+    for (int i = 0; daydream_model_at(i); i++)
+        json_array_append_new(all, json_string(daydream_model_at(i)));
+    return json_pack("{s:s, s:o}", "type", "string", "enum", all);
+}
+
+static json_t *of_kind(const daydream_field *f, enum daydream_shape shape, bool nullable)
 {
     switch (f->kind) {
     case DAYDREAM_BOOL:
@@ -89,13 +98,13 @@ static json_t *of_kind(const daydream_field *f, bool answer, bool nullable)
         return o;
     }
     case DAYDREAM_OBJECT: {
-        json_t *o = schema_of(f->fields, answer, false);
+        json_t *o = schema_of(f->fields, shape, false);
         return nullable ? json_pack("{s:[o, {s:s}]}", "anyOf", o, "type", "null") : o;
     }
     case DAYDREAM_OBJECTS: {
         json_t *o = typed("array", nullable);
         json_object_set_new(o, "maxItems", json_integer((json_int_t)f->max));
-        json_object_set_new(o, "items", schema_of(f->fields, answer, false));
+        json_object_set_new(o, "items", schema_of(f->fields, shape, false));
         return o;
     }
     case DAYDREAM_FREE:
@@ -108,32 +117,39 @@ static json_t *of_kind(const daydream_field *f, bool answer, bool nullable)
 }
 
 /* May an answer have null here? A request may, wherever there is a default to go back to. */
-static bool is_nullable(const daydream_field *f, bool answer)
+static bool is_nullable(const daydream_field *f, enum daydream_shape shape)
 {
-    return answer ? f->def && !strcmp(f->def, "null") : !(f->flags & DAYDREAM_REQUIRED);
+    return shape == DAYDREAM_ANSWER ? f->def && !strcmp(f->def, "null")
+                                    : !(f->flags & DAYDREAM_REQUIRED);
 }
 
-static json_t *property(const daydream_field *f, bool answer, bool outermost)
+static json_t *property(const daydream_field *f, enum daydream_shape shape, bool outermost)
 {
-    json_t *o = of_kind(f, answer, is_nullable(f, answer));
+    bool request = shape != DAYDREAM_ANSWER;
+    json_t *o = request && outermost && !strcmp(f->name, "model_id")
+                    ? models()
+                    : of_kind(f, shape, is_nullable(f, shape));
     json_object_set_new(o, "description", json_string(f->help));
     if (!strcmp(f->name, "width") || !strcmp(f->name, "height"))
         json_object_set_new(o, "multipleOf", json_integer(8));
-    if (!answer && f->def)
+    if (request && f->def)
         json_object_set_new(o, "default", json_loads(f->def, JSON_DECODE_ANY, NULL));
-    if (!answer && outermost)
+    if (request && outermost)
         json_object_set_new(o, "x-hot", json_boolean(f->flags & DAYDREAM_HOT));
     return o;
 }
 
-static json_t *schema_of(const daydream_field *table, bool answer, bool outermost)
+static json_t *schema_of(const daydream_field *table, enum daydream_shape shape, bool outermost)
 {
     json_t *properties = json_object(), *required = json_array();
     for (const daydream_field *f = table; f->name; f++) {
-        json_object_set_new(properties, f->name, property(f, answer, outermost));
+        if (shape == DAYDREAM_HOT_REQUEST && outermost && !(f->flags & DAYDREAM_HOT))
+            continue;
+        json_object_set_new(properties, f->name, property(f, shape, outermost));
         /* model_id has a default where a stream has none yet */
-        bool must = answer ? f->families == DAYDREAM_ANY && !(f->flags & DAYDREAM_EXTRA)
-                           : f->flags & DAYDREAM_REQUIRED && !outermost;
+        bool must = shape == DAYDREAM_ANSWER
+                        ? f->families == DAYDREAM_ANY && !(f->flags & DAYDREAM_EXTRA)
+                        : f->flags & DAYDREAM_REQUIRED && !outermost;
         if (must)
             json_array_append_new(required, json_string(f->name));
     }
@@ -141,7 +157,7 @@ static json_t *schema_of(const daydream_field *table, bool answer, bool outermos
                      properties, "additionalProperties", 0);
 }
 
-json_t *daydream_params_schema(bool answer)
+json_t *daydream_params_schema(enum daydream_shape shape)
 {
-    return schema_of(daydream_fields(), answer, true);
+    return schema_of(daydream_fields(), shape, true);
 }

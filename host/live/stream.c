@@ -26,6 +26,7 @@ void stream_unref(stream *s)
     g_free(s->playback_id);
     g_free(s->notice);
     g_free(s->remark);
+    json_decref(s->before);
     g_free(s->log_name);
     g_hash_table_unref(s->notes);
     g_hash_table_unref(s->second);

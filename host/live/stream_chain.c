@@ -249,9 +249,52 @@ void plan_loaded(stream *s)
         install(s);
 }
 
+/* What is to come back when the plan that takes all memory fails after all. */
+static json_t *working_chain(stream *s)
+{
+    json_t *chain = json_array();
+    for (int i = 0; i < s->count; i++)
+        json_array_append_new(chain, json_pack("{s:s, s:O}", "plugin", s->active[i]->plugin,
+                                               "values", s->active[i]->asked));
+    return chain;
+}
+
+void plan_back(stream *s, const stage *g, const scope_error *fault)
+{
+    json_t *before = g_steal_pointer(&s->before);
+    scope_error err = *fault, again;
+    char *plugin = g_strdup(g->plugin);
+    log_line(SCOPE_ERROR, s->log_name, "%s cannot be loaded: %s", plugin, err.text);
+    if (!stream_chain(s, before, &again))
+        stream_remark(s, "%s cannot be loaded: %s; back to what ran before", plugin, err.text);
+    json_decref(before);
+    g_free(plugin);
+}
+
+static bool is_taken(const plan *p, const stage *g)
+{
+    for (int i = 0; i < STREAM_LINKS_MAX; i++) {
+        if (p->at[i] == g)
+            return true;
+    }
+    return false;
+}
+
+/* Are there plugins that the plan would close? */
+static bool makes_room(const stream *s)
+{
+    for (int i = 0; i < s->count; i++) {
+        if (!is_taken(s->plan, s->active[i]))
+            return true;
+    }
+    return false;
+}
+
 void plan_failed(stream *s, stage *g, const scope_error *fault)
 {
-    if (fault->status == SCOPE_ENOMEM && !g->second_try) {
+    if (fault->status == SCOPE_ENOMEM && !g->second_try && makes_room(s)) {
+        json_decref(s->before);
+        s->before = working_chain(s);
         stream_remark(s,
                       "there is no memory for both: the plugins before it were closed, and %s "
                       "is loaded once more",
@@ -316,15 +359,6 @@ static bool serves(const stage *g, const want *w, const json_t *load)
 {
     return g->schema == w->schema && !strcmp(g->plugin, w->plugin) && !strcmp(g->path, w->path) &&
            json_equal(g->load, load);
-}
-
-static bool is_taken(const plan *p, const stage *g)
-{
-    for (int i = 0; i < STREAM_LINKS_MAX; i++) {
-        if (p->at[i] == g)
-            return true;
-    }
-    return false;
 }
 
 /* A stage there is that can be link i of the plan; the one in its place is asked first. */

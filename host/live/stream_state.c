@@ -177,6 +177,8 @@ void stream_went_wrong(stream *s, const char *text)
 
 void stage_retry(stage *g)
 {
+    if (g->generator && g->index > 0) /* it has loaded, and is in the wrong place */
+        return;
     g->failed = false;
     remote_retry(g->remote);
 }
@@ -203,6 +205,8 @@ static void hear_ready(stream *s, stage *g, note *n)
         return;
     }
     g->ever_ready = true;
+    if (g->second_try)
+        g_clear_pointer(&s->before, json_decref);
     g->down = g->failed = false;
     g->recovering = !first;
     if (first)
@@ -243,6 +247,8 @@ static void hear_down(stream *s, stage *g, const note *n)
     bool others = s->closed_us && g_get_monotonic_time() - s->closed_us < CLOSED_LATELY_US;
     if (n->err.status == SCOPE_ENOMEM && !g->ever_ready && !g->second_try && others)
         chain_try_later(g);
+    else if (s->before && g->second_try && !g->ever_ready)
+        plan_back(s, g, &n->err);
     else
         fail(g, &n->err);
 }

@@ -58,7 +58,8 @@ struct rtc { /* counted by g_atomic_rc_box */
     GSource *tick;
     rtc_rate rate;
     int64_t started_us;
-    bool described, answered, told, asked; /* [main]: what has been done */
+    int64_t described_us;       /* since when candidates are gathered; 0: not yet */
+    bool answered, told, asked; /* [main]: what has been done */
     atomic_bool connected, closing, farewell;
     _Atomic int64_t heard_us, key_requests;
 };
@@ -183,18 +184,20 @@ static void answer_if_ready(rtc *r)
 {
     int gathering;
     description *d = NULL;
-    if (!r->described || r->answered)
+    if (!r->described_us || r->answered)
         return;
     g_object_get(r->rtc, "ice-gathering-state", &gathering, NULL);
-    if (gathering != GATHERING_COMPLETE && g_get_monotonic_time() - r->started_us < GATHER_MAX_US)
+    if (gathering != GATHERING_COMPLETE && g_get_monotonic_time() - r->described_us < GATHER_MAX_US)
         return;
     g_object_get(r->rtc, "local-description", &d, NULL);
     if (!d)
         return;
     char *text = gst_sdp_message_as_text(d->sdp);
     g_boxed_free(g_type_from_name("GstWebRTCSessionDescription"), d);
-    r->answered = true;
-    r->calls.answered(r->calls.ctx, text, NULL);
+    if (strstr(text, "a=candidate:")) { /* without one the peer could not come here */
+        r->answered = true;
+        r->calls.answered(r->calls.ctx, text, NULL);
+    }
     g_free(text);
 }
 
@@ -258,7 +261,7 @@ static void on_described(rtc *r, GstPromise *reply)
 {
     if (!made(r, reply))
         return;
-    r->described = true;
+    r->described_us = g_get_monotonic_time();
     answer_if_ready(r);
 }
 
@@ -541,18 +544,6 @@ static int need_elements(scope_error *err)
             return -1;
     }
     return rtp_in_need(err) || rtp_out_need(err) ? -1 : 0;
-}
-
-int rtc_warm_up(scope_error *err)
-{
-    if (need_elements(err))
-        return -1;
-    /* The first one takes a quarter of a second to load its plugins. */
-    GstElement *first = gst_element_factory_make("webrtcbin", NULL);
-    gst_element_set_state(first, GST_STATE_READY);
-    gst_element_set_state(first, GST_STATE_NULL);
-    gst_object_unref(first);
-    return 0;
 }
 
 static rtc *new_session(const rtc_options *o, const rtc_calls *calls, scope_error *err)

@@ -18,7 +18,7 @@ typedef struct rtc_calls {
     void (*answered)(void *ctx, const char *sdp, const scope_error *err);
     void (*connected)(void *ctx);
     /* The peer has gone, by itself or by silence (10 s), or the session broke; rtc_close is still
-     * to be called. */
+     * to be called, within this call or later. */
     void (*ended)(void *ctx, const char *why);
     /* Publishers: what comes in, as in decoder_calls. [any] */
     void (*picture)(void *ctx, frame *f);
@@ -33,13 +33,12 @@ typedef struct rtc_options {
     const char *ice_servers; /* "stun:host:port,...", or NULL */
 } rtc_options;
 
-/* Have what the first session needs loaded, and say what is missing: *err names the package. */
-int rtc_warm_up(scope_error *err);
-
-/* A peer that sends: `offer` is its SDP. NULL with *err (EINVAL: what is wrong with the offer). */
+/* A peer that sends: `offer` is its SDP. NULL with *err: EINVAL and what is wrong with the offer
+ * (its field is "codec" where there is none in common), or what is missing here. */
 rtc *rtc_publish(const char *offer, const rtc_options *o, frame_pool *pool, const rtc_calls *calls,
                  scope_error *err);
-/* A peer that watches. *video and *audio are the codecs that it will be sent, 0 for none. */
+/* A peer that watches. *video is the codec to prefer and *audio what there is to send, 0 for no
+ * sound; after it they are what the peer is sent. */
 rtc *rtc_view(const char *offer, const rtc_options *o, const rtc_calls *calls, enum codec *video,
               enum codec *audio, scope_error *err);
 void rtc_close(rtc *r); /* no call comes after this; NULL is fine */

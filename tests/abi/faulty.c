@@ -81,6 +81,8 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
         raise(SIGSEGV);
     if (is("fails_at_nine") && scope_int(kw, "amount") == 9)
         return scope_fail_field(err, SCOPE_EINVAL, "amount", "nine is too many");
+    if (is("hangs_in_init"))
+        host->progress(host, 0.1, "hanging");
     while (is("hangs_in_init"))
         pause();
     for (int i = 0; is("loads_slowly"); i++) { /* until nobody wants it any more */

@@ -12,14 +12,17 @@ size=$(cat $(find "$SRC/host/http/web" -type f) | wc -c)
 
 serve --plugins "$TMP/plugins"
 # what is embedded is what lies in the folder, and is kept by browsers
-for file in $(cd "$SRC/host/http/web" && find . -type f -printf '%P\n'); do
-    curl -sS -D head "$URL/$([ "$file" = index.html ] || echo "web/$file")" >got
-    cmp -s got "$SRC/host/http/web/$file" || fail "$file is not what is served"
-    etag=$(sed -n 's/^ETag: \(.*\)\r$/\1/p' head)
-    says head "default-src 'none'" 'Content-Type: '
-    [ "$(curl -sS -o got -w '%{http_code}' -H "If-None-Match: $etag" "$URL/$([ "$file" = index.html ] || echo "web/$file")")" = 304 ] || fail "$file is sent again though it is known"
+for file in $(cd "$SRC/host/http/web" && find . -type f ! -name index.html -printf '%P\n'); do
+    curl -sS "$URL/web/$file" | cmp -s - "$SRC/host/http/web/$file" || fail "$file is not what is served"
 done
-[ "$(curl -sS -o got -w '%{http_code}' --path-as-is "$URL/web/../page.c")" = 404 ] || fail "a path leaves the folder"
+curl -sS -D head -o index.html "$URL/"
+cmp -s index.html "$SRC/host/http/web/index.html" || fail "the page is not what is served"
+says head "default-src 'none'" 'Content-Type: text/html; charset=utf-8' 'Cache-Control: no-cache'
+etag=$(sed -n 's/^ETag: \(.*\)\r$/\1/p' head)
+answered() { curl -sS -o got -w '%{http_code}' --path-as-is "$@"; }
+[ "$(answered -H "If-None-Match: $etag" "$URL/")" = 304 ] || fail "the page is sent again though it is known"
+[ "$(answered "$URL/web/nothing.js")" = 404 ] || fail "a file that is not there is there"
+[ "$(answered "$URL/web/../page.c")" != 200 ] || fail "a path leaves the folder"
 page first numbers choices texts prompts lists files size reload presets others chain views record again webrtc mjpeg phone keyboard
 
 # a server that asks for a token: the page asks for it, too

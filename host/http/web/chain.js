@@ -1,144 +1,144 @@
 // chain.js - the plugins of a stream in a row: add, replace, move, remove; each has its panel.
 import {h, icon, tool, menu, popover} from "./dom.js";
-import {call, seg} from "./api.js";
+import {call} from "./api.js";
 import {Panel} from "./panel.js";
 
 export class Chain {
-  panels = [];
-  selected = 0;
-  #app;
-  #signature = "";
+	panels = [];
+	selected = 0;
+	app;
+	#signature = "";
 
-  constructor(app, root, inputs) {
-    this.#app = app;
-    this.inputs = inputs;
-    this.row = h("ol.chain", {"aria-label": "Plugins, in the order in which the picture goes through them"});
-    this.error = h("p.error", {role: "alert", hidden: true});
-    this.body = h("div");
-    root.append(h("div.chain-head", null, this.row, tool("add", "Add a plugin", (e) => this.pick(e.currentTarget, (id) => this.add(id)), "add-plugin")), this.error, this.body);
-  }
+	constructor(app, root, inputs) {
+		this.app = app;
+		this.inputs = inputs;
+		this.row = h("ol.chain", {label: "Plugins, in the order in which the picture goes through them"});
+		this.error = h("p.error", {role: "alert", hidden: true});
+		this.body = h("div");
+		root.append(h("div.chain-head", this.row, tool("add", "Add a plugin", (e) => this.pick(e.currentTarget, (id) => this.add(id)), "add-plugin")), this.error, this.body);
+	}
 
-  get panel() {
-    return this.panels[this.selected];
-  }
+	get panel() {
+		return this.panels[this.selected];
+	}
 
-  state(stream) {
-    const signature = stream.chain.map((l) => l.plugin).join("\n");
-    if (signature !== this.#signature || stream.id !== this.streamId) {
-      this.#signature = signature;
-      this.streamId = stream.id;
-      this.#build(stream);
-    }
-    stream.chain.forEach((l, i) => this.panels[i].inForce(l.values));
-  }
+	state(stream) {
+		const signature = stream.chain.map((l) => l.plugin).join("\n");
+		if (signature !== this.#signature || stream.id !== this.streamId) {
+			this.#signature = signature;
+			this.streamId = stream.id;
+			this.#build(stream);
+		}
+		stream.chain.forEach((l, i) => this.panels[i].inForce(l.values));
+	}
 
-  #build(stream) {
-    this.panels.forEach((p) => p.close());
-    const seen = new Map();
-    this.panels = stream.chain.map((l, i) => {
-      const n = (seen.get(l.plugin) ?? 0) + 1;
-      seen.set(l.plugin, n);
-      const plugin = this.#app.plugins.find((p) => p.id === l.plugin) ?? {id: l.plugin, name: l.plugin, schema: {properties: {}}};
-      const panel = new Panel(this.#app, i, plugin, plugin.id + (n > 1 ? `#${n}` : ""));
-      panel.values = {...l.values};
-      return panel;
-    });
-    this.row.replaceChildren(...this.panels.map((p, i) => this.#chip(p, i)));
-    this.select(Math.min(this.selected, Math.max(0, this.panels.length - 1)));
-    this.marks();
-  }
+	#build(stream) {
+		this.panels.forEach((p) => p.close());
+		const seen = new Map();
+		this.panels = stream.chain.map((l, i) => {
+			const n = (seen.get(l.plugin) ?? 0) + 1;
+			seen.set(l.plugin, n);
+			const plugin = this.app.plugins.find((p) => p.id === l.plugin) ?? {id: l.plugin, name: l.plugin, schema: {properties: {}}};
+			const panel = new Panel(this.app, i, plugin, plugin.id + (n > 1 ? `#${n}` : ""));
+			panel.values = {...l.values};
+			return panel;
+		});
+		this.row.replaceChildren(...this.panels.map((p, i) => this.#chip(p, i)));
+		this.select(Math.min(this.selected, Math.max(0, this.panels.length - 1)));
+		this.marks();
+	}
 
-  #chip(panel, i) {
-    const open = (e) => this.#menu(e.currentTarget, i);
-    const chip = h("li", {draggable: true,
-      ondragstart: (e) => e.dataTransfer.setData("text/x-link", String(i)),
-      ondragover: (e) => e.dataTransfer.types.includes("text/x-link") && e.preventDefault(),
-      ondrop: (e) => { e.preventDefault(); this.move(Number(e.dataTransfer.getData("text/x-link")), i); },
-    }, h("button.pick", {type: "button", "aria-pressed": "false", onclick: () => this.select(i), onkeydown: (e) => {
-      if (e.altKey && (e.key === "ArrowLeft" || e.key === "ArrowRight")) {
-        e.preventDefault();
-        this.move(i, i + (e.key === "ArrowLeft" ? -1 : 1));
-      }
-    }}, h("small", null, String(i + 1)), panel.plugin.name), tool("more", `More on ${panel.plugin.name}`, open));
-    return chip;
-  }
+	#chip(panel, i) {
+		const open = (e) => this.#menu(e.currentTarget, i);
+		const chip = h("li", {draggable: true,
+			ondragstart: (e) => e.dataTransfer.setData("text/x-link", String(i)),
+			ondragover: (e) => e.dataTransfer.types.includes("text/x-link") && e.preventDefault(),
+			ondrop: (e) => { e.preventDefault(); this.move(Number(e.dataTransfer.getData("text/x-link")), i); },
+		}, h("button.pick", {"aria-pressed": "false", onclick: () => this.select(i), onkeydown: (e) => {
+			if (e.altKey && (e.key === "ArrowLeft" || e.key === "ArrowRight")) {
+				e.preventDefault();
+				this.move(i, i + (e.key === "ArrowLeft" ? -1 : 1));
+			}
+		}}, h("small", String(i + 1)), panel.plugin.name), tool("more", `More on ${panel.plugin.name}`, open));
+		return chip;
+	}
 
-  #menu(anchor, i) {
-    menu(anchor, [
-      {label: "Replace by…", icon: "swap", onpick: () => this.pick(anchor, (id) => this.replace(i, id))},
-      {label: "Earlier", icon: "left", disabled: i === 0, onpick: () => this.move(i, i - 1)},
-      {label: "Later", icon: "right", disabled: i + 1 >= this.panels.length, onpick: () => this.move(i, i + 1)},
-      {label: "Forget earlier frames", icon: "reset", onpick: () => this.#app.control.send({type: "reset"})},
-      null,
-      {label: "Remove", icon: "trash", onpick: () => this.put((c) => c.toSpliced(i, 1))},
-    ]);
-  }
+	#menu(anchor, i) {
+		menu(anchor, [
+			{label: "Replace by…", icon: "swap", onpick: () => this.pick(anchor, (id) => this.replace(i, id))},
+			{label: "Earlier", icon: "left", disabled: i === 0, onpick: () => this.move(i, i - 1)},
+			{label: "Later", icon: "right", disabled: i + 1 >= this.panels.length, onpick: () => this.move(i, i + 1)},
+			{label: "Forget earlier frames", icon: "reset", onpick: () => this.app.control.send({type: "reset"})},
+			null,
+			{label: "Remove", icon: "trash", onpick: () => this.put((c) => c.toSpliced(i, 1))},
+		]);
+	}
 
-  select(i) {
-    this.selected = i;
-    [...this.row.children].forEach((li, k) => {
-      li.classList.toggle("on", k === i);
-      li.firstChild.setAttribute("aria-pressed", String(k === i));
-    });
-    const panel = this.panels[i];
-    this.body.replaceChildren(panel ? panel.element : h("button.nothing", {type: "button", onclick: (e) => this.pick(e.currentTarget, (id) => this.add(id))}, icon("add"), "Add a plugin"));
-    this.inputs.replaceChildren(...(panel?.inputs.childElementCount ? [h("h2", null, "Input"), panel.inputs] : []));
-    panel?.see();
-  }
+	select(i) {
+		this.selected = i;
+		[...this.row.children].forEach((li, k) => {
+			li.classList.toggle("on", k === i);
+			li.firstChild.setAttribute("aria-pressed", String(k === i));
+		});
+		const panel = this.panels[i];
+		this.body.replaceChildren(panel ? panel.element : h("button.nothing", {onclick: (e) => this.pick(e.currentTarget, (id) => this.add(id))}, icon("add"), "Add a plugin"));
+		this.inputs.replaceChildren(...(panel?.inputs.childElementCount ? [h("h2", "Input"), panel.inputs] : []));
+		panel?.see();
+	}
 
-  values(m) {
-    this.panels[m.link]?.inForce(m.values, m.asked);
-  }
+	values(m) {
+		this.panels[m.link]?.inForce(m.values, m.asked);
+	}
 
-  refused(m) {
-    this.panels[m.link]?.refused(m);
-  }
+	refused(m) {
+		this.panels[m.link]?.refused(m);
+	}
 
-  marks() {
-    this.panels.forEach((p) => p.marks());
-  }
+	marks() {
+		this.panels.forEach((p) => p.marks());
+	}
 
-  add(id) {
-    return this.put((c) => [...c, {plugin: id}], this.panels.length);
-  }
+	add(id) {
+		return this.put((c) => [...c, {plugin: id}], this.panels.length);
+	}
 
-  replace(i, id) {
-    return this.put((c) => c.with(i, {plugin: id}), i);
-  }
+	replace(i, id) {
+		return this.put((c) => c.with(i, {plugin: id}), i);
+	}
 
-  move(from, to) {
-    if (from !== to && to >= 0 && to < this.panels.length)
-      return this.put((c) => c.toSpliced(from, 1).toSpliced(to, 0, c[from]), to);
-  }
+	move(from, to) {
+		if (from !== to && to >= 0 && to < this.panels.length)
+			return this.put((c) => c.toSpliced(from, 1).toSpliced(to, 0, c[from]), to);
+	}
 
-  // Ask for another chain; the old one shows until the new one is ready.
-  async put(edit, select = this.selected) {
-    this.error.hidden = true;
-    const chain = edit(this.#app.control.stream.chain.map(({plugin, values}) => ({plugin, values})));
-    try {
-      this.selected = select;
-      await call("PATCH", `api/v1/streams/${seg(this.#app.control.stream.id)}`, {json: {chain}});
-    } catch (e) {
-      this.error.textContent = e.message;
-      this.error.hidden = false;
-    }
-  }
+	// Ask for another chain; the old one shows until the new one is ready.
+	async put(edit, select = this.selected) {
+		this.error.hidden = true;
+		const chain = edit(this.app.control.stream.chain.map(({plugin, values}) => ({plugin, values})));
+		try {
+			this.selected = select;
+			await call("PATCH", this.app.control.path, {json: {chain}});
+		} catch (e) {
+			this.error.textContent = e.message;
+			this.error.hidden = false;
+		}
+	}
 
-  // The list of plugins; those that cannot run say why.
-  pick(anchor, picked) {
-    const items = this.#app.plugins.map((p) => {
-      const b = h("button.plugin", {type: "button", role: "option", disabled: Boolean(p.fault), onclick: () => { at.close(); picked(p.id); }},
-        h("b", null, p.name || p.id), h("small", null, p.fault ? p.fault : p.schema?.description ?? p.id));
-      b.dataset.find = `${p.name} ${p.id}`.toLowerCase();
-      return b;
-    });
-    const search = h("input", {type: "search", placeholder: "Plugins", "aria-label": "Find a plugin", autofocus: true, oninput: () => items.forEach((b) => {
-      b.hidden = !b.dataset.find.includes(search.value.toLowerCase());
-    })});
-    const at = popover(anchor, [h("div.line", null, search, tool("reset", "Look for plugins again", async () => {
-      await this.#app.loadPlugins(true);
-      at.close();
-      this.pick(anchor, picked);
-    })), h("div.plugins", {role: "listbox", "aria-label": "Plugins"}, items)], {wide: true});
-  }
+	// The list of plugins; those that cannot run say why.
+	pick(anchor, picked) {
+		const items = this.app.plugins.map((p) => {
+			const b = h("button.plugin", {role: "option", disabled: Boolean(p.fault), onclick: () => { at.close(); picked(p.id); }},
+				h("b", p.name || p.id), h("small", p.fault ? p.fault : p.schema?.description ?? p.id));
+			b.dataset.find = `${p.name} ${p.id}`.toLowerCase();
+			return b;
+		});
+		const search = h("input", {type: "search", placeholder: "Plugins", label: "Find a plugin", autofocus: true, oninput: () => items.forEach((b) => {
+			b.hidden = !b.dataset.find.includes(search.value.toLowerCase());
+		})});
+		const at = popover(anchor, [h("div.line", search, tool("reset", "Look for plugins again", async () => {
+			await this.app.loadPlugins(true);
+			at.close();
+			this.pick(anchor, picked);
+		})), h("div.plugins", {role: "listbox", label: "Plugins"}, items)], {wide: true});
+	}
 }

@@ -22,7 +22,7 @@ typedef struct player {
     void *library;
     schema *schema;
     GMutex lock; /* of what follows */
-    int readies, downs, results, empties, errors, answers, lines;
+    int readies, downs, results, empties, errors, answers, lines, steps;
     double progress;
     scope_video want;
     remote_fault fault;
@@ -44,6 +44,7 @@ static void on_progress(void *ctx, double done, const char *phase)
     (void)phase;
     g_mutex_lock(&p->lock);
     p->progress = done;
+    p->steps++;
     g_mutex_unlock(&p->lock);
 }
 
@@ -132,15 +133,9 @@ static bool await(player *p, const int *what, int least, double seconds)
     return true;
 }
 
-static double wait_s(void)
-{
-    return getenv("WAIT_S") ? atof(getenv("WAIT_S")) : 30;
-}
-
 #define AWAIT(p, what, least)                                                                      \
-    ck_assert_msg(await(p, &(p)->what, least, wait_s()),                                           \
-                  "%s is %d, not %d; fault \"%s\" error \"%s\"", #what, get(p, &(p)->what), least, \
-                  (p)->fault.err.text, (p)->error.text)
+    ck_assert_msg(await(p, &(p)->what, least, 30), "%s is %d, not %d; fault \"%s\" error \"%s\"",  \
+                  #what, get(p, &(p)->what), least, (p)->fault.err.text, (p)->error.text)
 
 static void begin(const remotes_options *more)
 {
@@ -393,6 +388,12 @@ START_TEST(second_input)
 }
 END_TEST
 
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
 /* ---- faults -----------------------------------------------------------------------------------
  */
 
@@ -400,7 +401,7 @@ START_TEST(killed)
 {
     enum { TIMES = 20 };
     player p;
-    double worst_s = 0;
+    double took_s[TIMES];
     begin(&(remotes_options){0});
     player_open(&p, faulty_path("good"), NULL);
     AWAIT(&p, readies, 1);
@@ -417,11 +418,12 @@ START_TEST(killed)
         ck_assert_int_eq(p.amount, 7);
         ck_assert_int_eq(p.generation, 2);
         ck_assert_int_eq(trip(&p, 64, 64, 12), 19);
-        double s = (double)(g_get_monotonic_time() - start) * 1e-6;
-        worst_s = MAX(worst_s, s);
+        took_s[i - 1] = (double)(g_get_monotonic_time() - start) * 1e-6;
     }
-    printf("killed %d times: back after %.2f s at worst\n", TIMES, worst_s);
-    ck_assert(worst_s < 2);
+    qsort(took_s, TIMES, sizeof *took_s, by_size);
+    printf("killed %d times: back after %.2f s, %.2f s at worst\n", TIMES, took_s[TIMES / 2],
+           took_s[TIMES - 1]);
+    ck_assert(took_s[TIMES - 3] < 2); /* others may have had the processors twice */
     player_close(&p);
     end();
 }
@@ -510,7 +512,7 @@ START_TEST(back_off)
         ck_assert_int_eq(p.retries_ms[i], ladder[i]);
     }
     remote_retry(p.r); /* does not wait for that */
-    ck_assert(await(&p, &p.downs, 5, 2));
+    ck_assert(await(&p, &p.downs, 5, 2.8));
     player_close(&p);
     end();
 }
@@ -634,36 +636,55 @@ END_TEST
 /* ---- closing ----------------------------------------------------------------------------------
  */
 
+static bool is_gone(int pid, int64_t until_us)
+{
+    remotes_about about;
+    while (kill(pid, 0) == 0 || remotes_about_all(all, &about, 1) > 0) {
+        if (g_get_monotonic_time() > until_us)
+            return false;
+        g_main_context_iteration(NULL, FALSE);
+        g_usleep(1000);
+    }
+    return true;
+}
+
+/* Who asks whether it is cancelled ends soon, who does not is ended; nobody waits for either. */
 START_TEST(close_while_loading)
 {
-    static const char *const faults[] = {"loads_slowly", "hangs_in_init", "good"};
+    static const char *const faults[] = {"loads_slowly", "hangs_in_init"};
+    player p;
     begin(&(remotes_options){0});
-    for (size_t i = 0; i < G_N_ELEMENTS(faults); i++) {
-        player p;
-        player_open(&p, faulty_path(faults[i]), NULL);
-        if (i == 0)
-            ck_assert_int_ge(p.progress, 0);
-        int64_t start = g_get_monotonic_time();
-        int64_t until = start + (i < 2 ? 300 * 1000 : 0);
-        while (g_get_monotonic_time() < until)
-            g_main_context_iteration(NULL, FALSE), g_usleep(1000);
-        int pid = remote_pid(p.r);
-        if (i == 0)
-            ck_assert(p.progress > 0);
-        start = g_get_monotonic_time();
+    player_open(&p, faulty_path(faults[_i]), NULL);
+    AWAIT(&p, steps, 1);
+    ck_assert(p.progress >= 0 && p.progress <= 1);
+    int pid = remote_pid(p.r);
+    int64_t start_us = g_get_monotonic_time();
+    player_close(&p);
+    ck_assert_int_lt(g_get_monotonic_time() - start_us, G_USEC_PER_SEC);
+    ck_assert(is_gone(pid, start_us + 30 * G_USEC_PER_SEC));
+    bool killed = g_get_monotonic_time() - start_us >= 2 * G_USEC_PER_SEC;
+    ck_assert_int_eq(killed, _i == 1);
+    end();
+}
+END_TEST
+
+/* Closed before anything has come of it, and opened again while the old process is on its way out.
+ */
+START_TEST(close_at_once)
+{
+    player p;
+    begin(&(remotes_options){0});
+    for (int i = 0; i < 10; i++) {
+        player_open(&p, faulty_path("good"), NULL);
         player_close(&p);
-        ck_assert(g_get_monotonic_time() - start < 200 * 1000); /* it waits for nobody */
-        while (pid && kill(pid, 0) == 0 && g_get_monotonic_time() - start < 10 * G_USEC_PER_SEC)
+        for (int step = 0; step < i; step++)
             g_main_context_iteration(NULL, FALSE), g_usleep(1000);
-        ck_assert(!pid || kill(pid, 0) < 0);
-        if (i == 1)
-            ck_assert(g_get_monotonic_time() - start > 1900 * 1000);
-        remotes_about about;
-        while (remotes_about_all(all, &about, 1) > 0 &&
-               g_get_monotonic_time() - start < 10 * G_USEC_PER_SEC)
-            g_main_context_iteration(NULL, FALSE), g_usleep(1000);
-        ck_assert_int_eq(remotes_about_all(all, &about, 1), 0);
     }
+    player_open(&p, faulty_path("good"), NULL);
+    AWAIT(&p, readies, 1);
+    ck_assert_int_eq(trip(&p, 8, 8, 1), 4);
+    ck_assert_int_eq(p.downs, 0);
+    player_close(&p);
     end();
 }
 END_TEST
@@ -807,12 +828,6 @@ END_TEST
 /* ---- what a trip costs ------------------------------------------------------------------------
  */
 
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 START_TEST(latency)
 {
     enum { TRIPS = 300 };
@@ -838,13 +853,11 @@ END_TEST
 int main(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    if (!getenv("NO_BUILD"))
-        faulty_build(".",
-                     "good fixed_size generator returns_nan late_batch takes_extra fails_tenth "
-                     "emits_nothing fails_at_nine prints hangs_at_nine needs_weights loads_slowly "
-                     "hangs_in_init crashes_in_init leaks_much crashes_in_process "
-                     "aborts_in_process exits_in_process hangs_in_process overruns underruns "
-                     "writes_input loses_device");
+    faulty_build(".", "good fixed_size generator returns_nan late_batch takes_extra fails_tenth "
+                      "emits_nothing fails_at_nine prints hangs_at_nine needs_weights loads_slowly "
+                      "hangs_in_init crashes_in_init leaks_much crashes_in_process "
+                      "aborts_in_process exits_in_process hangs_in_process overruns underruns "
+                      "writes_input loses_device");
     Suite *suite = suite_create("remote");
     TCase *trips = tcase_create("trips"), *faults = tcase_create("faults");
     tcase_set_timeout(trips, 120);
@@ -863,7 +876,8 @@ int main(void)
     tcase_add_test(faults, failing);
     tcase_add_test(faults, bad_init);
     tcase_add_test(faults, bad_init_of_one);
-    tcase_add_test(faults, close_while_loading);
+    tcase_add_loop_test(faults, close_while_loading, 0, 2);
+    tcase_add_test(faults, close_at_once);
     tcase_add_test(faults, nothing_left);
     tcase_add_test(faults, all_at_once);
     suite_add_tcase(suite, trips);
