@@ -189,7 +189,9 @@ static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_
         return;
     const void *msg = m->msg_length ? (const void *)m->msg : ""; /* NULL where it is empty */
     if (m->opcode == WSLAY_TEXT_FRAME && w->calls.text) {
-        char *text = g_strndup(msg, m->msg_length);
+        char *text = g_malloc(m->msg_length + 1); /* there may be a NUL in it */
+        memcpy(text, msg, m->msg_length);
+        text[m->msg_length] = '\0';
         w->calls.text(w->ctx, text, m->msg_length);
         g_free(text);
     } else if (m->opcode == WSLAY_BINARY_FRAME && w->calls.binary) {
