@@ -537,6 +537,26 @@ const steps = {
         await until("amount by keys alone", async () => await value(page, "amount") === 0);
     },
 
+    // The plugin and the model that ship, on the clip that ships: the picture of the README.
+    async restyle() {
+        await start({viewport: {width: 1440, height: 860}});
+        await received(page, 2);
+        const texts = field(page, "prompts").getByRole("textbox", {name: /^Prompt/});
+        const weights = field(page, "prompts").getByRole("spinbutton");
+        await type(page, texts.first(), "watercolour");
+        await field(page, "prompts").getByRole("button", {name: "Add"}).click();
+        await type(page, texts.nth(1), "neon");
+        await type(page, weights.nth(1), "0.25");
+        await type(page, entry(page, "transition_steps"), "12");
+        await until("the prompts in force", async () => JSON.stringify(await value(page, "prompts")) === '[{"text":"watercolour","weight":1},{"text":"neon","weight":0.25}]');
+        await page.evaluate(() => { document.activeElement.blur(); scope.stage.setView("wipe"); scope.stage.setWipe(0.46); });
+        await page.mouse.move(700, 300);
+        await received(page, 3);
+        const pair = () => page.evaluate(() => scope.stage.times);
+        await until("source and result of one frame", async (say) => { const [result, source] = say(await pair()); return result && result === source; });
+        await page.screenshot({path: `${SHOTS}/page-restyled.jpg`, type: "jpeg", quality: 86});
+    },
+
     async token() {
         allowed.push("401");
         page = await open();
