@@ -136,6 +136,17 @@ const steps = {
         await paints(page, 0, 50, "amount typed");
         await field(page, "amount").getByRole("button", {name: "Reset Amount"}).click();
         await paints(page, 0, 0, "amount reset");
+        const sent = await page.evaluate(async () => {
+            const {control} = scope, messages = [];
+            control.send = (m) => { m.type === "set" && messages.push(m); Object.getPrototypeOf(control).send.call(control, m); };
+            for (let i = 0; i <= 50; i++)
+                scope.chain.panel.change({amount: i / 100});
+            await new Promise((done) => setTimeout(done, 200));
+            delete control.send;
+            return messages.map((m) => m.values.amount);
+        });
+        check(sent.length === 1 && sent[0] === 0.5, `a frame's changes are sent as ${JSON.stringify(sent)}`);
+        await paints(page, 0, 125, "the last of many");
         await entry(page, "count").focus();
         await page.keyboard.press("ArrowUp");
         await page.keyboard.press("ArrowUp");
