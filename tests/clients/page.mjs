@@ -463,6 +463,19 @@ const steps = {
         const got = await page.request.get(await link.getAttribute("href"));
         check(got.ok() && (await got.body()).length > 2000, "the recording is empty");
         check(/\/whip$/.test(await page.locator(".link input").first().inputValue()), "the link for OBS is missing");
+        const form = page.locator("#outputs form"), rows = page.locator("#outputs ul").nth(1).locator("li");
+        allowed.push("400");
+        await form.getByRole("textbox").fill("not an address");
+        await form.getByRole("button", {name: "Add"}).click();
+        await until("what is wrong with the address", () => page.locator("#outputs .error").isVisible());
+        allowed.pop();
+        await form.getByRole("combobox").selectOption("HLS");
+        await form.getByRole("button", {name: "Add"}).click();
+        await until("HLS goes out", async (say) => /live/.test(say(await rows.allInnerTexts()).join()));
+        check(await page.locator("#outputs .error").isHidden(), "an error stays");
+        await until("its link", async () => (await page.locator(".link label").allInnerTexts()).includes("HLS"));
+        await rows.getByRole("button", {name: "Stop"}).click();
+        await until("HLS is gone", async () => await rows.count() === 0);
         await page.getByRole("tab", {name: "Controls"}).click();
     },
 
