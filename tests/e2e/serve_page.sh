@@ -25,9 +25,15 @@ answered() { curl -sS -o got -w '%{http_code}' --path-as-is "$@"; }
 [ "$(answered "$URL/web/../page.c")" != 200 ] || fail "a path leaves the folder"
 page first numbers choices texts prompts lists files size reload presets others chain views record again webrtc mjpeg phone keyboard
 
+end() { kill -TERM "$SERVER" && wait "$SERVER" || fail "the server ended with $?"; }
+
+# the plugin that is for use, with the model that ships, as `make live` starts them
+end
+serve --plugin streamdiffusion --preset demo --source "$SRC/examples/clip/clip.mp4"
+page restyle
+
 # a server that asks for a token: the page asks for it, too
-kill -TERM "$SERVER"
-wait "$SERVER" || fail "the server ended with $?"
+end
 export TOKEN=open-sesame
 serve --plugins "$TMP/plugins" --token "$TOKEN"
 page token

@@ -75,7 +75,7 @@ export async function call(method, path, options = {}) {
 		let body = null;
 		try {
 			body = text ? JSON.parse(text) : null;
-		} catch { /* not ours: a proxy's page */ }
+		} catch { /* a proxy's page */ }
 		if (answer.ok)
 			return body;
 		if (answer.status !== 401)

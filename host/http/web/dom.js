@@ -60,7 +60,6 @@ const paths = {
 	load: "M12 3v12M7 10l5 5 5-5M5 20h14",
 	upload: "M12 16V4M7 9l5-5 5 5M5 20h14",
 	close: "M6 6l12 12M18 6L6 18",
-	freeze: "M9 6v12M15 6v12",
 	view: "M4 5h16v14H4zM12 5v14",
 };
 

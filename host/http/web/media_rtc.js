@@ -84,8 +84,6 @@ class Session {
 }
 
 export class RtcPublisher {
-	stats = {sent: 0, skipped: 0};
-
 	constructor(key, media, {bitrate = 0} = {}, calls) {
 		this.session = new Session(`live/${seg(key)}/whip`, (pc) => {
 			for (const track of media.getTracks()) {
@@ -107,6 +105,8 @@ export class RtcPublisher {
 }
 
 export class RtcViewer {
+	#before = {spent: 0, count: 0}; // what delay() saw last
+
 	constructor(playback, calls) {
 		this.session = new Session(`live/${seg(playback)}/whep`, (pc) => {
 			for (const kind of ["video", "audio"])
@@ -122,11 +122,14 @@ export class RtcViewer {
 	// Milliseconds that the way and the browser add to the age that the server tells.
 	async delay() {
 		let trip = 0, buffer = 0;
+		const {spent, count} = this.#before;
 		for (const s of (await this.session.pc?.getStats())?.values() ?? []) {
 			if (s.type === "candidate-pair" && s.nominated)
 				trip = (s.currentRoundTripTime ?? 0) * 500;
-			if (s.type === "inbound-rtp" && s.kind === "video" && s.jitterBufferEmittedCount)
-				buffer = (s.jitterBufferDelay + (s.totalDecodeTime ?? 0)) / s.jitterBufferEmittedCount * 1000;
+			if (s.type === "inbound-rtp" && s.kind === "video" && s.jitterBufferEmittedCount > count) {
+				this.#before = {spent: s.jitterBufferDelay + s.totalDecodeTime, count: s.jitterBufferEmittedCount};
+				buffer = (this.#before.spent - spent) / (this.#before.count - count) * 1000;
+			}
 		}
 		return trip + buffer;
 	}

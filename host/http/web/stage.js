@@ -5,7 +5,7 @@ import {Viewer, canView} from "./media_ws.js";
 import {RtcViewer, can as canRtc} from "./media_rtc.js";
 
 export const VIEWS = {result: "Result", beside: "Side by side", wipe: "A/B wipe", source: "Source"};
-const KEPT_FRAMES = 60; // of the source, so that a wipe shows the very frame that the result was made of
+const KEPT_FRAMES = 60; // of the source, so that a wipe shows the frame that the result was made of
 
 // One picture: a canvas for frames, a <video> for WebRTC, an <img> for MJPEG.
 class Pane {
@@ -14,6 +14,7 @@ class Pane {
 	img = h("img", {alt: "", hidden: true});
 	frames = []; // {picture, time}, the oldest first
 	drawn = 0;
+	time = 0;
 	onsize = null;
 	#context = this.canvas.getContext("2d", {alpha: false, desynchronized: true});
 
@@ -34,10 +35,10 @@ class Pane {
 			this.frames.shift().picture.close();
 	}
 
-	// Draw the newest frame that is not younger than `until`; returns its time, or 0 for none.
+	// Draw the newest frame that is not younger than `until`; returns its time, or 0 for none. Where so
+	// many wait that the next would be lost, the oldest is near enough.
 	draw(until = Infinity) {
-		let at = -1;
-		this.frames.forEach((f, i) => { if (f.time <= until || i === 0) at = i; });
+		const at = this.frames.findLastIndex((f, i) => f.time <= until || (i === 0 && this.frames.length >= KEPT_FRAMES));
 		if (at < 0)
 			return 0;
 		const {picture, time} = this.frames[at];
@@ -49,10 +50,11 @@ class Pane {
 		this.#context.drawImage(picture, 0, 0, w, hh);
 		this.frames.splice(0, at + 1).forEach((f) => f.picture.close());
 		this.drawn++;
-		return time;
+		return this.time = time;
 	}
 
 	clear() {
+		this.time = 0;
 		this.frames.splice(0).forEach((f) => f.picture.close());
 		this.video.srcObject = null;
 		this.img.removeAttribute("src");
@@ -68,17 +70,16 @@ export class Stage extends EventTarget {
 	#result = new Pane("result");
 	#source = new Pane("source");
 	#viewers = {result: null, source: null};
-	#shown = 0; // time of the result's frame on the canvas
 	#wipe = kept.get("wipe", 0.5);
 	#jpegOnly = false; // WebRTC was tried, and failed
 
 	constructor(app, root) {
 		super();
 		this.app = app;
-		this.divider = h("div.divider", {role: "slider", tabIndex: 0, label: "Wipe between source and result", "aria-valuemin": "0", "aria-valuemax": "100"});
+		this.divider = h("div.divider", {role: "slider", tabIndex: 0, label: "Wipe between source and result"});
 		this.box = h("div.box", this.#result.element, this.#source.element, this.divider);
 		this.notice = h("p.notice", {role: "status"});
-		this.bar = h("div.progress", {role: "progressbar", label: "Loading", "aria-valuemin": "0", "aria-valuemax": "100", hidden: true}, h("i"), h("span"));
+		this.bar = h("div.progress", {role: "progressbar", label: "Loading", hidden: true}, h("i"), h("span"));
 		this.badge = h("span.badge", {hidden: true});
 		this.empty = h("div.empty", {hidden: true});
 		root.append(this.box, this.badge, this.notice, this.bar, this.empty);
@@ -101,11 +102,16 @@ export class Stage extends EventTarget {
 
 	// Is there a picture to look at?
 	get shows() {
-		return this.#shown > 0 || this.#result.video.videoWidth > 0 || this.#result.img.naturalWidth > 0;
+		return this.#result.time > 0 || this.#result.video.videoWidth > 0 || this.#result.img.naturalWidth > 0;
 	}
 
 	get frames() {
 		return this.#result.drawn;
+	}
+
+	// Capture times of the pictures that are shown.
+	get times() {
+		return [this.#result.time, this.#source.time];
 	}
 
 	// What carries the picture: "websocket", "webrtc" or "mjpeg".
@@ -127,7 +133,6 @@ export class Stage extends EventTarget {
 		this.#result.clear();
 		this.#source.clear();
 		this.ages = [];
-		this.#shown = 0;
 		this.stream = stream;
 		if (!stream?.playback_id)
 			return;
@@ -196,11 +201,10 @@ export class Stage extends EventTarget {
 	#draw() {
 		if (this.frozen)
 			return;
-		const time = this.#result.draw();
+		const before = this.#result.time, time = this.#result.draw();
+		if (time && !before)
+			this.dispatchEvent(new Event("first"));
 		if (time) {
-			if (!this.#shown)
-				queueMicrotask(() => this.dispatchEvent(new Event("first")));
-			this.#shown = time;
 			const clock = this.app.control?.clock;
 			if (clock?.known) {
 				const at = performance.now();
@@ -210,7 +214,7 @@ export class Stage extends EventTarget {
 			}
 		}
 		if (this.#viewers.source)
-			this.#source.draw(this.view === "source" ? Infinity : this.#shown || Infinity);
+			this.#source.draw(this.view === "source" ? Infinity : this.#result.time || Infinity);
 	}
 
 	// Age of what this page has shown in the last two seconds, ms; null when nothing came.
@@ -283,8 +287,8 @@ export class Stage extends EventTarget {
 
 	freeze(on = !this.frozen) {
 		this.frozen = on;
-		for (const v of [this.#result.video])
-			on ? v.pause() : v.srcObject && v.play().catch(() => {});
+		const {video} = this.#result;
+		on ? video.pause() : video.srcObject && video.play();
 		this.#badge();
 	}
 

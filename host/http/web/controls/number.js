@@ -13,7 +13,7 @@ export function stepOf({type, step, minimum, maximum}) {
 
 export const decimals = (step) => Math.min(6, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
 
-// "0.5", never "0.5000000001"; more places than the step has are kept where a value has them.
+// "0.5", never "0.5000000001".
 export const format = (value, step) => String(Number(value.toFixed(Math.max(decimals(step), 3))));
 
 // The value of the step's grid next to v.
@@ -62,7 +62,7 @@ export function number(schema, env) {
 	const step = stepOf(schema);
 	const [low, high] = env.soft ?? [schema.minimum, schema.maximum];
 	const bounded = low !== undefined && high !== undefined && high - low <= 1e6;
-	const box = entry(schema, {...env, entryId: bounded ? null : env.entryId});
+	const box = entry(schema, {...env, entryId: bounded ? null : env.entryId, set: (v) => { bounded && paint(range.value = v); env.set(v); }});
 	const unit = schema.ui?.unit ? h("small.unit", schema.ui.unit) : null;
 	if (!bounded) {
 		return {
