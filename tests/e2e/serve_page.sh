@@ -10,6 +10,8 @@ page() { timeout 280 node "$SRC/tests/clients/page.mjs" "$URL" "$LOGS" "$@" || f
 size=$(cat $(find "$SRC/host/http/web" -type f) | wc -c)
 [ "$size" -lt 153600 ] || fail "the page weighs $size bytes; 150 KB is the limit"
 
+! grep -rnE 'innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function' "$SRC/host/http/web" || fail "data could become markup or code"
+
 serve --plugins "$TMP/plugins"
 # what is embedded is what lies in the folder, and is kept by browsers
 for file in $(cd "$SRC/host/http/web" && find . -type f ! -name index.html -printf '%P\n'); do

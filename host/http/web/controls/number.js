@@ -41,7 +41,7 @@ export function entry(schema, env) {
 		onkeydown: (e) => {
 			const dir = {ArrowUp: 1, ArrowDown: -1, PageUp: 10, PageDown: -10}[e.key];
 			if (e.key === "Escape")
-				show(value), input.select();
+				show(value), input.blur();
 			if (!dir)
 				return;
 			e.preventDefault();
