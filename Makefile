@@ -239,6 +239,8 @@ $(TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,streamdiffusion) $
 	@echo "  LINK  $@"
 	@$(CC) $(SAN) -fopenmp -o $@ $< $(LINK_streamdiffusion) $(LINK_EXTRA)
 $(BUILD)/tests/tools/hub_server: LINK_EXTRA = $(call pkg,--libs,glib-2.0)
+$(BUILD)/tests/tools/http_load: $(call LIB,host) $(call LIB,schema)
+$(BUILD)/tests/tools/http_load: LINK_EXTRA = $(LINK_host)
 
 include tests/cudasim/rules.mk tests/gpu/rules.mk
 

@@ -274,7 +274,8 @@ void front_free(front *f)
 {
     front_quiet(f);
     for (tunnel *t; (t = g_queue_peek_head(&f->tunnels));) {
-        pump(t); /* what libmicrohttpd said last */
+        if (t->shaken)
+            pump(t); /* what libmicrohttpd said last */
         tunnel_free(t);
     }
     gnutls_certificate_free_credentials(f->cert);

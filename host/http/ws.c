@@ -187,12 +187,15 @@ static void on_message(wslay_event_context_ptr ctx, const struct wslay_event_on_
     wslay_event_send(ctx); /* a pong goes before what the handler says */
     if (w->closing_us)     /* we have said goodbye: nothing is listened to any more */
         return;
+    const void *msg = m->msg_length ? (const void *)m->msg : ""; /* NULL where it is empty */
     if (m->opcode == WSLAY_TEXT_FRAME && w->calls.text) {
-        char *text = g_strndup((const char *)m->msg, m->msg_length);
+        char *text = g_malloc(m->msg_length + 1); /* there may be a NUL in it */
+        memcpy(text, msg, m->msg_length);
+        text[m->msg_length] = '\0';
         w->calls.text(w->ctx, text, m->msg_length);
         g_free(text);
     } else if (m->opcode == WSLAY_BINARY_FRAME && w->calls.binary) {
-        w->calls.binary(w->ctx, m->msg, m->msg_length);
+        w->calls.binary(w->ctx, msg, m->msg_length);
     }
 }
 

@@ -156,12 +156,12 @@ struct stream {
 
     /* [main] */
     enum stream_state state;
-    char *notice;       /* owned; of the state that was told */
-    char *remark;       /* owned; of the last change of plugins, or NULL */
-    json_t *before;     /* owned; the plugins that made room for others, until those work; or NULL */
-    GHashTable *notes;  /* what others want people to know: who -> text */
-    GArray *attached;   /* of attached */
-    plan *plan;         /* owned, or NULL */
+    char *notice;      /* owned; of the state that was told */
+    char *remark;      /* owned; of the last change of plugins, or NULL */
+    json_t *before;    /* owned; the plugins that made room for others, until those work; or NULL */
+    GHashTable *notes; /* what others want people to know: who -> text */
+    GArray *attached;  /* of attached */
+    plan *plan;        /* owned, or NULL */
     GPtrArray *retired; /* of stage, owned; being drained */
     int64_t retired_us, closed_us;
     uint64_t generation;
@@ -259,7 +259,7 @@ int plan_reload(stream *s, int link, json_t *values, const char *by, uint64_t ta
 void plan_loaded(stream *s);                                     /* swap when all is ready */
 void plan_failed(stream *s, stage *g, const scope_error *fault); /* a stage of the plan */
 /* A stage for which others made room has failed: load those again. */
-void plan_back(stream *s, const stage *g, const scope_error *fault);
+void plan_back(stream *s, stage *g, const scope_error *fault);
 void chain_try_later(stage *g); /* others are gone: perhaps there is memory now */
 void plan_tick(stream *s, int64_t now_us);
 void plan_close(stream *s);

@@ -259,11 +259,12 @@ static json_t *working_chain(stream *s)
     return chain;
 }
 
-void plan_back(stream *s, const stage *g, const scope_error *fault)
+void plan_back(stream *s, stage *g, const scope_error *fault)
 {
     json_t *before = g_steal_pointer(&s->before);
     scope_error err = *fault, again;
-    char *plugin = g_strdup(g->plugin);
+    char *plugin = g_strdup(g->plugin); /* it is closed soon */
+    stage_refuse(g, &err);
     log_line(SCOPE_ERROR, s->log_name, "%s cannot be loaded: %s", plugin, err.text);
     if (!stream_chain(s, before, &again))
         stream_remark(s, "%s cannot be loaded: %s; back to what ran before", plugin, err.text);
@@ -485,6 +486,7 @@ static int begin(stream *s, const want *wants, int count, const ask *who, int wh
     replace_plan(s, p);
     number(s);
     g_clear_pointer(&s->remark, g_free);
+    g_clear_pointer(&s->before, json_decref);
     if (!works(s)) {
         install(s);
     } else {

@@ -19,7 +19,7 @@ enum {
     KEYFRAME_US = 2000000,
     LARGE_PIXELS = 1000000, /* beyond it encoding takes more than one thread */
     SOUND_BITRATE = 128000,
-    FRAGMENT_MS = 1000,
+    FRAGMENT_MS = 4000, /* what a kill costs; GStreamer 1.22 loses 8 KB of memory for each */
 };
 
 struct muxer {

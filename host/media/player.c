@@ -18,7 +18,7 @@ enum {
     FPS = 30,
     RTSP_LATENCY_MS = 100,
     NET_TIMEOUT_S = 10,
-    LATE_STREAM_US = 2000000
+    LATE_STREAM_US = 3000000
 };
 
 struct player {
@@ -32,8 +32,9 @@ struct player {
     GstPad *video_entry, *sound_entry; /* owned; NULL until then */
     bool changed;                      /* another pad took the place of one of them */
     gint strayed;                      /* it led to a file of this machine, which it may not */
+    gint pads;                         /* streams that turned up, without the picture */
     gint all;                          /* no more streams will turn up */
-    int64_t all_us;                    /* since when that is known */
+    int64_t all_us;                    /* since when it has looked as if there were no picture */
     int64_t count;                     /* frames of the test picture */
 };
 
@@ -116,6 +117,8 @@ static void take_pad(player *p, GstPad *pad, const GstStructure *s)
     bool sound = gst_structure_has_name(s, "audio/x-raw") && p->opt.sound;
     GstPad **entry = video ? &p->video_entry : &p->sound_entry;
     const char *mode = gst_structure_get_string(s, "interlace-mode");
+    if (!video)
+        g_atomic_int_inc(&p->pads);
     if (!video && !sound)
         return;
     if (*entry) {
@@ -347,10 +350,10 @@ static void draw_count(const scope_video *v, int64_t count)
     for (int y = -DOT; y < 6 * DOT; y++) {
         uint8_t *row = (uint8_t *)v->data + (top + y) * v->stride_h;
         for (int x = -DOT; x < PLACES * COLUMNS * DOT; x++) {
-            int dot = x / DOT % COLUMNS, line = y / DOT;
-            bool inside = x >= 0 && y >= 0 && line < 5 && dot < 3;
-            int rows = inside ? digits[text[x / (DOT * COLUMNS)] - '0'] >> (3 * (4 - line)) : 0;
-            memset(row + (left + x) * v->c, rows >> (2 - dot) & (inside ? 1 : 0) ? 255 : 0, 3);
+            int dot = x / DOT % COLUMNS, line = y / DOT, lit = 0;
+            if (x >= 0 && y >= 0 && line < 5 && dot < 3)
+                lit = digits[text[x / (DOT * COLUMNS)] - '0'] >> (14 - 3 * line - dot) & 1;
+            memset(row + (left + x) * v->c, lit ? 255 : 0, 3);
         }
     }
 }
@@ -362,7 +365,7 @@ static int at_end(player *p, GstAppSink *video, scope_error *err)
     if (video)
         return gst_app_sink_is_eos(video) ? PLAYER_ENDED : 0;
     int64_t now = g_get_monotonic_time();
-    if (g_atomic_int_get(&p->all) && !p->all_us)
+    if (g_atomic_int_get(&p->all) && g_atomic_int_get(&p->pads) && !p->all_us)
         p->all_us = now;
     if (!p->all_us || now - p->all_us < LATE_STREAM_US)
         return 0;

@@ -1,7 +1,7 @@
 // latency.mjs URL PUBLISH_KEY PLAYBACK_ID [--way ws|rtc] [--codec vp8|h264|jpeg] [--seconds N] [--size N] [--fps N]
 //
 // Headless Chromium publishes a canvas whose pixels tell when they were drawn, and watches the stream: what is
-// measured is the time from drawing a picture to having it decoded again. Over WebSocket with WebCodecs both ways, or
+// measured is the time from drawing a picture to having it decoded again, and how far off its colours are. Over WebSocket with WebCodecs both ways, or
 // by WHIP and WHEP. Prints one JSON line; exits with 1 when fewer than 30 pictures came back. TOOLS has playwright-core.
 import { createRequire } from 'node:module';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -18,10 +18,12 @@ for (let i = 0; i < rest.length; i += 2) {
 // All of this runs in the page.
 async function measure({ url, key, playback, way, codec, seconds, size, fps }) {
     const BITS = 32, ACROSS = 16, SIDE = size / ACROSS;
+    const PATCHES = [[200, 30, 30], [40, 180, 60], [30, 60, 200], [150, 110, 60], [128, 128, 128], [235, 225, 40], [20, 20, 20], [240, 240, 240]];
     const canvas = Object.assign(document.createElement('canvas'), { width: size, height: size });
     const g = canvas.getContext('2d');
     const seen = { sent: 0, shown: 0, keys_wanted: 0, unreadable: 0, bytes: 0, formats: [], ended: null };
     const ages = [], arrivals = [];
+    let error = 0; // of the patches, levels, all in all
     let from = null; // a second after the first picture; what comes before is not counted: everything is being loaded
 
     // 24 bits of time in tenths of a millisecond, and 8 that check them; black and white squares in the upper rows.
@@ -33,19 +35,23 @@ async function measure({ url, key, playback, way, codec, seconds, size, fps }) {
         g.fillRect(0, 0, size, size);
         for (let i = 0; i < 12; i++) {
             g.fillStyle = `hsl(${(n + 30 * i) % 360} 70% ${30 + 3 * i}%)`;
-            g.fillRect((n * (1 + i % 3) + 97 * i) % size, 2 * SIDE + (i * (size - 2 * SIDE)) / 12, size / 5, size / 14);
+            g.fillRect((n * (1 + i % 3) + 97 * i) % size, 4 * SIDE + (i * (size - 4 * SIDE)) / 12, size / 5, size / 14);
         }
+        PATCHES.forEach(([r, gr, b], i) => {
+            g.fillStyle = `rgb(${r} ${gr} ${b})`;
+            g.fillRect(2 * i * SIDE, 2 * SIDE, 2 * SIDE, 2 * SIDE);
+        });
         for (let i = 0; i < BITS; i++) {
             g.fillStyle = Math.floor(word / 2 ** i) % 2 ? '#fff' : '#000';
             g.fillRect((i % ACROSS) * SIDE, Math.floor(i / ACROSS) * SIDE, SIDE, SIDE);
         }
     }
-    const small = new OffscreenCanvas(ACROSS, 2), reader = small.getContext('2d', { willReadFrequently: true });
+    const small = new OffscreenCanvas(ACROSS, 4), reader = small.getContext('2d', { willReadFrequently: true });
     reader.imageSmoothingEnabled = false;
     function read(picture, now, w) {
         const cell = w / ACROSS;
-        reader.drawImage(picture, 0, 0, w, 2 * cell, 0, 0, ACROSS, 2);
-        const px = reader.getImageData(0, 0, ACROSS, 2).data;
+        reader.drawImage(picture, 0, 0, w, 4 * cell, 0, 0, ACROSS, 4);
+        const px = reader.getImageData(0, 0, ACROSS, 4).data;
         let t = 0, sum = 0;
         for (let i = 0; i < BITS; i++)
             if (px[4 * i + 1] > 128) { if (i < 8) sum |= 1 << i; else t |= 1 << (i - 8); }
@@ -55,6 +61,10 @@ async function measure({ url, key, playback, way, codec, seconds, size, fps }) {
         if (now < from) return;
         ages.push(((Math.round(now * 10) - t) & 0xffffff) / 10);
         arrivals.push(now);
+        PATCHES.forEach((rgb, i) => rgb.forEach((v, c) => {
+            for (const x of [2 * i, 2 * i + 1])
+                for (const y of [2, 3]) error += Math.abs(px[4 * (ACROSS * y + x) + c] - v) / (12 * PATCHES.length);
+        }));
     }
     function every(ms, fn) { // steady, without drift
         let next = performance.now();
@@ -201,7 +211,7 @@ async function measure({ url, key, playback, way, codec, seconds, size, fps }) {
     const span = arrivals.length > 1 ? (arrivals.at(-1) - arrivals[0]) / 1000 : 0;
     const gaps = arrivals.slice(1).map((t, i) => t - arrivals[i]);
     return { way, codec, size, pictures: ages.length, fps: span ? +((arrivals.length - 1) / span).toFixed(1) : 0,
-        p50_ms: at(0.5), p95_ms: at(0.95), p99_ms: at(0.99), longest_gap_ms: gaps.length ? +Math.max(...gaps).toFixed(0) : null, ...seen };
+        colour_error: ages.length ? +(error / ages.length).toFixed(2) : null, p50_ms: at(0.5), p95_ms: at(0.95), p99_ms: at(0.99), longest_gap_ms: gaps.length ? +Math.max(...gaps).toFixed(0) : null, ...seen };
 }
 
 const profile = mkdtempSync(`${process.env.TMP || tmpdir()}/chromium-`);

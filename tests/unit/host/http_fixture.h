@@ -6,13 +6,21 @@
 #include "host/http/internal.h"
 
 #include <arpa/inet.h>
-#include <check.h>
 #include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#ifdef FIXTURE_ALONE /* in a program that is no test */
+#define ck_assert(x)           g_assert(x)
+#define ck_assert_msg(x, ...)  g_assert(x)
+#define ck_assert_int_eq(a, b) g_assert((a) == (b))
+#define ck_assert_str_eq(a, b) g_assert(strcmp(a, b) == 0)
+#else
+#include <check.h>
+#endif
 
 typedef struct fixture {
     server_options options;

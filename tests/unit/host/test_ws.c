@@ -23,7 +23,10 @@ static void echo_open(void *ctx, ws *w)
 static void echo_text(void *ctx, const char *text, size_t n)
 {
     echo *e = ctx;
-    ck_assert_uint_eq(strlen(text), n);
+    if (n == 3 && memcmp(text, "a\0b", 4) == 0)
+        text = "a NUL in it";
+    else
+        ck_assert_uint_eq(strlen(text), n);
     if (strcmp(text, "close") == 0) {
         ws_close(e->w, 4001, "as you wish");
         ws_text(e->w, "this is not sent");
@@ -180,6 +183,10 @@ START_TEST(messages)
     int fd = connect_ws();
     say_frame(fd, 0x81, "abc", 3);
     expect_frame(fd, 1, "abc");
+    say_frame(fd, 0x81, "a\0b", 3);
+    expect_frame(fd, 1, "a NUL in it");
+    say_frame(fd, 0x81, "", 0);
+    expect_frame(fd, 1, "");
     say_frame(fd, 0x81, "json", 4);
     expect_frame(fd, 1, "{\"a\":1}");
     say_frame(fd, 0x01, "in ", 3);
