@@ -33,6 +33,9 @@ enum remote_state {
     REMOTE_FAILED, /* init() has failed; waits for remote_retry */
 };
 
+/* So many frames after a load, or a change of size, may take first_limit_ms. */
+enum { REMOTE_YOUNG = 3 };
+
 enum flight { FLIGHT_NONE, FLIGHT_CLAIMED, FLIGHT_SENT }; /* of a frame */
 
 struct remote {
@@ -57,7 +60,7 @@ struct remote {
     uint64_t serial;
     frame *sent; /* referenced while it is under way; NULL for a generator */
     int64_t sent_us, deadline_us;
-    int young; /* so many frames may take first_limit_ms */
+    int young; /* frames that may still take first_limit_ms */
     int in_h, in_w;
 
     /* the frame's: of who has claimed the flight */

@@ -84,13 +84,12 @@ static bool on_ready(worker *w, remote *r, const json_t *j)
     scope_video want;
     uint64_t generation = (uint64_t)json_integer_value(json_object_get(j, "generation"));
     json_t *values = checked_values(r, j);
-    enum { YOUNG = 3 };
     g_mutex_lock(&w->lock);
     bool good = values && read_want(json_object_get(j, "want"), &want) &&
                 r->state == REMOTE_LOADING && r->opened && generation == r->force_generation;
     if (good) {
         r->state = REMOTE_READY;
-        r->young = YOUNG;
+        r->young = REMOTE_YOUNG;
         int unanswered = r->unanswered; /* of messages that came after the one to open */
         put_in_force(w, r, values, generation);
         r->unanswered = MAX(r->unanswered, unanswered);

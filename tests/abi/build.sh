@@ -24,6 +24,7 @@ for fault in "$@"; do
     duplicate) flags=('-DID="org.test.good"') ;;
     other_owner) flags=('-DID="com.other.good"') ;;
     bad_schema) flags=('-DSCHEMA="{\"properties\": {\"x\": {\"type\": \"number\", \"defualt\": 1}}}"') ;;
+    replans) flags=('-DSCHEMA="{\"properties\": {\"width\": {\"type\": \"integer\", \"default\": 8}}}"') ;;
     not_json) flags=('-DSCHEMA="{title: nothing"') ;;
     esac
     "${CC:-cc}" -std=gnu11 -O1 -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden \

@@ -32,6 +32,7 @@ struct faulty {
     uint8_t *kept;      /* a frame of an earlier call */
     uint8_t late[LATE]; /* first bytes of the last frames, the oldest first */
     int frames;
+    int64_t width; /* that it was told */
 };
 
 static int shared_state; /* of all instances: a fault by itself */
@@ -189,6 +190,9 @@ static int process(void *self, const scope_kwargs *kw, const scope_video *in, sc
 {
     struct faulty *f = self;
     scope_video none = {.t = 1, .h = 8, .w = 8, .c = 3, .dtype = SCOPE_U8, .device = SCOPE_CPU};
+    if (is("replans") && f->width != scope_int(kw, "width"))
+        usleep(2500 * 1000);
+    f->width = scope_int(kw, "width");
     int status = misbehave(f, scope_int(kw, "amount"), in, out, err);
     if (status)
         return is("positive_status") || status < 0 ? status : SCOPE_OK;

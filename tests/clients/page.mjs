@@ -136,6 +136,17 @@ const steps = {
         await paints(page, 0, 50, "amount typed");
         await field(page, "amount").getByRole("button", {name: "Reset Amount"}).click();
         await paints(page, 0, 0, "amount reset");
+        const sent = await page.evaluate(async () => {
+            const {control} = scope, messages = [];
+            control.send = (m) => { m.type === "set" && messages.push(m); Object.getPrototypeOf(control).send.call(control, m); };
+            for (let i = 0; i <= 50; i++)
+                scope.chain.panel.change({amount: i / 100});
+            await new Promise((done) => setTimeout(done, 200));
+            delete control.send;
+            return messages.map((m) => m.values.amount);
+        });
+        check(sent.length === 1 && sent[0] === 0.5, `a frame's changes are sent as ${JSON.stringify(sent)}`);
+        await paints(page, 0, 125, "the last of many");
         await entry(page, "count").focus();
         await page.keyboard.press("ArrowUp");
         await page.keyboard.press("ArrowUp");
@@ -391,6 +402,20 @@ const steps = {
         await received(page, 5);
     },
 
+    async setup() {
+        // a plugin that cannot be loaded as it is shows its controls all the same
+        await page.locator(".add-plugin").click();
+        await page.locator(".plugin:enabled", {hasText: "Faulty"}).click();
+        await until("what it lacks", async () => /no weights/.test(await page.locator(".notice").innerText()));
+        await type(page, field(page, "model").getByRole("textbox"), "some");
+        await page.getByRole("button", {name: "Load", exact: true}).click();
+        await until("it is there", () => page.evaluate(() => scope.control.stream.chain.length === 2));
+        check(await page.locator(".chain li").count() === 2, "its place in the chain is not shown");
+        await page.locator(".chain li").nth(1).getByRole("button", {name: "More"}).click();
+        await page.getByRole("menuitem", {name: "Remove"}).click();
+        await until("one plugin", async () => await page.locator(".chain li").count() === 1);
+    },
+
     async views() {
         await page.evaluate(() => document.activeElement.blur());
         const drawn = () => page.evaluate(() => { const c = document.querySelector(".pane.source canvas"); return c.width > 100 && c.getContext("2d").getImageData(c.width / 2, c.height / 4, 1, 1).data[1] > 40; });
@@ -452,6 +477,19 @@ const steps = {
         const got = await page.request.get(await link.getAttribute("href"));
         check(got.ok() && (await got.body()).length > 2000, "the recording is empty");
         check(/\/whip$/.test(await page.locator(".link input").first().inputValue()), "the link for OBS is missing");
+        const form = page.locator("#outputs form"), rows = page.locator("#outputs ul").nth(1).locator("li");
+        allowed.push("400");
+        await form.getByRole("textbox").fill("not an address");
+        await form.getByRole("button", {name: "Add"}).click();
+        await until("what is wrong with the address", () => page.locator("#outputs .error").isVisible());
+        allowed.pop();
+        await form.getByRole("combobox").selectOption("HLS");
+        await form.getByRole("button", {name: "Add"}).click();
+        await until("HLS goes out", async (say) => /live/.test(say(await rows.allInnerTexts()).join()));
+        check(await page.locator("#outputs .error").isHidden(), "an error stays");
+        await until("its link", async () => (await page.locator(".link label").allInnerTexts()).includes("HLS"));
+        await rows.getByRole("button", {name: "Stop"}).click();
+        await until("HLS is gone", async () => await rows.count() === 0);
         await page.getByRole("tab", {name: "Controls"}).click();
     },
 
@@ -535,6 +573,26 @@ const steps = {
         check(reached, "amount is not reached by Tab");
         await page.keyboard.press("Home");
         await until("amount by keys alone", async () => await value(page, "amount") === 0);
+    },
+
+    // The plugin and the model that ship, on the clip that ships: the picture of the README.
+    async restyle() {
+        await start({viewport: {width: 1440, height: 860}});
+        await received(page, 2);
+        const texts = field(page, "prompts").getByRole("textbox", {name: /^Prompt/});
+        const weights = field(page, "prompts").getByRole("spinbutton");
+        await type(page, texts.first(), "watercolour");
+        await field(page, "prompts").getByRole("button", {name: "Add"}).click();
+        await type(page, texts.nth(1), "neon");
+        await type(page, weights.nth(1), "0.25");
+        await type(page, entry(page, "transition_steps"), "12");
+        await until("the prompts in force", async () => JSON.stringify(await value(page, "prompts")) === '[{"text":"watercolour","weight":1},{"text":"neon","weight":0.25}]');
+        await page.evaluate(() => { document.activeElement.blur(); scope.stage.setView("wipe"); scope.stage.setWipe(0.46); });
+        await page.mouse.move(700, 300);
+        await received(page, 3);
+        const pair = () => page.evaluate(() => scope.stage.times);
+        await until("source and result of one frame", async (say) => { const [result, source] = say(await pair()); return result && result === source; });
+        await page.screenshot({path: `${SHOTS}/page-restyled.jpg`, type: "jpeg", quality: 86});
     },
 
     async token() {

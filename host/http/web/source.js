@@ -241,7 +241,7 @@ export class Source {
 
 	#urlOptions() {
 		const field = h("input", {type: "text", id: "source-url", placeholder: "rtsp://… https://… /dev/video0",
-			value: this.app.control?.stream?.source?.url ?? kept.get("url", "")});
+			value: kept.get("url", "")});
 		const go = () => {
 			kept.set("url", field.value.trim());
 			this.#serverSource({url: field.value.trim()});

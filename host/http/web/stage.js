@@ -14,6 +14,7 @@ class Pane {
 	img = h("img", {alt: "", hidden: true});
 	frames = []; // {picture, time}, the oldest first
 	drawn = 0;
+	time = 0;
 	onsize = null;
 	#context = this.canvas.getContext("2d", {alpha: false, desynchronized: true});
 
@@ -49,10 +50,11 @@ class Pane {
 		this.#context.drawImage(picture, 0, 0, w, hh);
 		this.frames.splice(0, at + 1).forEach((f) => f.picture.close());
 		this.drawn++;
-		return time;
+		return this.time = time;
 	}
 
 	clear() {
+		this.time = 0;
 		this.frames.splice(0).forEach((f) => f.picture.close());
 		this.video.srcObject = null;
 		this.img.removeAttribute("src");
@@ -68,7 +70,6 @@ export class Stage extends EventTarget {
 	#result = new Pane("result");
 	#source = new Pane("source");
 	#viewers = {result: null, source: null};
-	#shown = 0; // time of the result's frame on the canvas
 	#wipe = kept.get("wipe", 0.5);
 	#jpegOnly = false; // WebRTC was tried, and failed
 
@@ -101,11 +102,16 @@ export class Stage extends EventTarget {
 
 	// Is there a picture to look at?
 	get shows() {
-		return this.#shown > 0 || this.#result.video.videoWidth > 0 || this.#result.img.naturalWidth > 0;
+		return this.#result.time > 0 || this.#result.video.videoWidth > 0 || this.#result.img.naturalWidth > 0;
 	}
 
 	get frames() {
 		return this.#result.drawn;
+	}
+
+	// Capture times of the pictures that are shown.
+	get times() {
+		return [this.#result.time, this.#source.time];
 	}
 
 	// What carries the picture: "websocket", "webrtc" or "mjpeg".
@@ -127,7 +133,6 @@ export class Stage extends EventTarget {
 		this.#result.clear();
 		this.#source.clear();
 		this.ages = [];
-		this.#shown = 0;
 		this.stream = stream;
 		if (!stream?.playback_id)
 			return;
@@ -145,7 +150,7 @@ export class Stage extends EventTarget {
 				frame: (picture, time) => pane.put(picture, time, which === "source" && this.view !== "source" ? KEPT_FRAMES : 1),
 				failed: (why) => this.#failed(which, why),
 			};
-			this.#viewers[which] = new Viewer(id, {of: which, codecs: this.#codecs()}, calls);
+			this.#viewers[which] = new Viewer(id, {of: which, codecs: [...new Set([this.app.settings.viewCodec, "vp8", "h264", "jpeg"])]}, calls);
 		} else if (way === "webrtc" && which === "result") {
 			pane.show("video");
 			this.#viewers[which] = new RtcViewer(id, {
@@ -157,11 +162,6 @@ export class Stage extends EventTarget {
 			pane.img.src = openUrl(`live/${seg(id)}/mjpeg`, which === "source" ? {of: "source"} : {});
 			this.#viewers[which] = {close: () => pane.img.removeAttribute("src")};
 		}
-	}
-
-	#codecs() {
-		const first = this.app.settings.viewCodec;
-		return [first, ...["vp8", "h264", "jpeg"].filter((c) => c !== first)].join(",");
 	}
 
 	#failed(which, why) {
@@ -196,11 +196,10 @@ export class Stage extends EventTarget {
 	#draw() {
 		if (this.frozen)
 			return;
-		const time = this.#result.draw();
+		const before = this.#result.time, time = this.#result.draw();
+		if (time && !before)
+			this.dispatchEvent(new Event("first"));
 		if (time) {
-			if (!this.#shown)
-				queueMicrotask(() => this.dispatchEvent(new Event("first")));
-			this.#shown = time;
 			const clock = this.app.control?.clock;
 			if (clock?.known) {
 				const at = performance.now();
@@ -210,7 +209,7 @@ export class Stage extends EventTarget {
 			}
 		}
 		if (this.#viewers.source)
-			this.#source.draw(this.view === "source" ? Infinity : this.#shown || Infinity);
+			this.#source.draw(this.view === "source" ? Infinity : this.#result.time || Infinity);
 	}
 
 	// Age of what this page has shown in the last two seconds, ms; null when nothing came.

@@ -4,7 +4,7 @@
  *
  *   model "slow"      a frame takes FAKE_SLOW_MS       "long"    loading takes FAKE_LOAD_MS
  *         "fails"     init() fails for good            "big"     the same while others are open
- *         "generator" makes frames by itself
+ *         "huge"      finds no memory at all        "generator" makes frames by itself
  *   amount 9: refused, 8: process() fails
  */
 #ifndef TESTS_FAKE_REMOTE_H
@@ -118,7 +118,7 @@ static void fake_init(remote *r)
         return;
     if (fake_is(r, "fails")) {
         fake_down(r, SCOPE_EIO, -1, "there are no weights");
-    } else if (fake_is(r, "big") && fake_count() > 1) {
+    } else if (fake_is(r, "huge") || (fake_is(r, "big") && fake_count() > 1)) {
         fake_down(r, SCOPE_ENOMEM, -1, "out of memory");
     } else {
         scope_video want = {.t = !fake_is(r, "generator"), .c = 3, .dtype = SCOPE_U8};

@@ -36,8 +36,7 @@ static stream *with_plugin(const char *text)
     return s;
 }
 
-/* ---- frames ------------------------------------------------------------------------------------
- */
+/* ---- frames ---------------------------------------------------------------------------------- */
 
 START_TEST(source_as_it_is)
 {
@@ -155,8 +154,7 @@ START_TEST(generator)
 }
 END_TEST
 
-/* ---- plugins ------------------------------------------------------------------------------------
- */
+/* ---- plugins --------------------------------------------------------------------------------- */
 
 START_TEST(exchange)
 {
@@ -241,6 +239,35 @@ START_TEST(no_room_for_both)
 }
 END_TEST
 
+START_TEST(no_room_at_all)
+{
+    stream *s = with_plugin(GOOD("{'amount': 1}"));
+    stream_tap *tap = look(s, &view);
+    stream_input *in = publish(s);
+    scope_error err;
+    ck_assert_int_eq(set(s, 0, "{'model': 'huge', 'amount': 3}", STREAM_RELOAD, 6, &err), 0);
+    UNTIL(heard("there is no memory for both"));
+    UNTIL(heard("by page tag 6 out of memory"));
+    push(in, 10);
+    UNTIL(last_seen(&view) == 11); /* what ran before does so again */
+    UNTIL(stream_state_now(s) == STREAM_ONLINE);
+    ck_assert_msg(strstr(stream_notice(s), "back to what ran before"), "%s", stream_notice(s));
+    json_t *values = stream_link_values(s, 0);
+    ck_assert_int_eq(json_integer_value(json_object_get(values, "amount")), 1);
+    json_decref(values);
+    /* Nothing can be closed to make room for a second link: what runs goes on. */
+    chain(s, "[{'plugin': 'good', 'values': {'amount': 1}}, {'plugin': 'good', 'values': "
+             "{'model': 'huge'}}]");
+    UNTIL(strstr(stream_notice(s), "the plugins before it go on"));
+    push(in, 20);
+    UNTIL(last_seen(&view) == 21);
+    ck_assert_int_eq(stream_links(s), 1);
+    stream_input_close(in);
+    stream_tap_close(tap);
+    live_end();
+}
+END_TEST
+
 START_TEST(first_load_fails)
 {
     stream *s = new_stream();
@@ -289,8 +316,7 @@ START_TEST(bad_chains)
 }
 END_TEST
 
-/* ---- values -------------------------------------------------------------------------------------
- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 START_TEST(everybody_is_answered)
 {
@@ -351,8 +377,7 @@ START_TEST(in_force_with_the_next_frame)
 }
 END_TEST
 
-/* ---- faults -------------------------------------------------------------------------------------
- */
+/* ---- faults ---------------------------------------------------------------------------------- */
 
 START_TEST(death)
 {
@@ -432,8 +457,7 @@ START_TEST(failing_calls)
 }
 END_TEST
 
-/* ---- who publishes, who is who
- * ------------------------------------------------------------------- */
+/* ---- who publishes, who is who --------------------------------------------------------------- */
 
 static void count_replaced(void *ctx)
 {
@@ -552,6 +576,7 @@ int main(int argc, char **argv)
         exchange,
         failed_load_keeps_the_old,
         no_room_for_both,
+        no_room_at_all,
         first_load_fails,
         bad_chains,
         death,
