@@ -16,7 +16,7 @@
 #include <string.h>
 
 enum {
-    WAITING_MAX = 15,          /* packets; half a second */
+    WAITING_MAX = 8,           /* packets; a quarter of a second */
     WAITING_BYTES = 16 << 20,  /* and their size */
     BEHIND = 2,                /* with so many waiting, a key frame makes them superfluous */
     SILENT_MAX = 8,            /* packets without a picture: something is wrong */

@@ -202,8 +202,8 @@ async function measure({ url, key, playback, way, codec, seconds, size, fps }) {
 
     if (way === 'ws') { await publishSocket(); await watchSocket(); }
     else { await publishRtc(); await watchRtc(); }
-    const patience = performance.now() + 30000; // for the first picture
-    while (!seen.ended && performance.now() < (from === null ? patience : from + seconds * 1000))
+    const patience = performance.now() + 60000; // for 30 pictures, on a machine that has other things to do
+    while (!seen.ended && performance.now() < (ages.length < 30 ? patience : from + seconds * 1000))
         await new Promise(r => setTimeout(r, 50));
     for (const close of closers.reverse()) await close();
     ages.sort((a, b) => a - b);

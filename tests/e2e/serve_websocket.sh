@@ -9,7 +9,7 @@ timeout 200 "$TOOLS/venv/bin/python" "$SRC/tests/clients/websocket_media.py" "$U
 for codec in vp8 h264; do
     stream=$(api POST /api/v1/streams '{"chain": [{"plugin": "passthrough"}]}')
     key=$(jq -r .publish_key <<<"$stream") view=$(jq -r .playback_id <<<"$stream")
-    timeout 90 node "$SRC/tests/clients/latency.mjs" "$URL" "$key" "$view" --codec $codec --seconds 3 >latency || fail "$codec: $(cat latency)"
+    timeout 120 node "$SRC/tests/clients/latency.mjs" "$URL" "$key" "$view" --codec $codec --seconds 3 >latency || fail "$codec: $(cat latency)"
     jq -e '.pictures >= 30 and .unreadable <= .shown / 20 and .colour_error <= 3' latency >/dev/null || fail "$codec: $(cat latency)"
     jq -r '"chromium \(.codec): \(.pictures) pictures, \(.fps) a second, p50 \(.p50_ms) ms, p95 \(.p95_ms) ms, colours off by \(.colour_error)"' latency
     answers 200 DELETE "/api/v1/streams/$(jq -r .id <<<"$stream")"
