@@ -402,6 +402,20 @@ const steps = {
         await received(page, 5);
     },
 
+    async setup() {
+        // a plugin that cannot be loaded as it is shows its controls all the same
+        await page.locator(".add-plugin").click();
+        await page.locator(".plugin:enabled", {hasText: "Faulty"}).click();
+        await until("what it lacks", async () => /no weights/.test(await page.locator(".notice").innerText()));
+        await type(page, field(page, "model").getByRole("textbox"), "some");
+        await page.getByRole("button", {name: "Load", exact: true}).click();
+        await until("it is there", () => page.evaluate(() => scope.control.stream.chain.length === 2));
+        check(await page.locator(".chain li").count() === 2, "its place in the chain is not shown");
+        await page.locator(".chain li").nth(1).getByRole("button", {name: "More"}).click();
+        await page.getByRole("menuitem", {name: "Remove"}).click();
+        await until("one plugin", async () => await page.locator(".chain li").count() === 1);
+    },
+
     async views() {
         await page.evaluate(() => document.activeElement.blur());
         const drawn = () => page.evaluate(() => { const c = document.querySelector(".pane.source canvas"); return c.width > 100 && c.getContext("2d").getImageData(c.width / 2, c.height / 4, 1, 1).data[1] > 40; });

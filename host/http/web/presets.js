@@ -55,8 +55,7 @@ export class Presets {
 			f?.show({...this.panel.shown(f.names)});
 		}
 		const odd = Object.keys(values).filter((n) => !properties[n]);
-		if (odd.length)
-			toast(`Left out, since ${this.panel.plugin.name} does not have them: ${odd.join(", ")}.`);
+		odd.length && toast(`Left out, unknown here: ${odd.join(", ")}.`);
 	}
 
 	async #save() {
