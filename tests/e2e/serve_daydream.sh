@@ -102,6 +102,12 @@ is '[keys[]] == ["created_at", "data", "error", "error_message", "fps", "frames_
 is '(.data | keys) == ["gateway_status", "inference_status", "orchestrator_info", "pipeline", "pipeline_id", "request_id",
     "state", "stream_id", "type"]'
 
+# its HLS begins when it is asked for
+hls() { curl -sSf -m 30 "$URL/live/$play/hls/index.m3u8" | grep -q '\.ts'; }
+await 60 hls
+outlets() { curl -sS "$URL/api/v1/streams/$id/outputs" | jq -c '[.outputs[] | .kind]'; }
+[ "$(outlets)" = '["hls"]' ] || fail "outputs: $(outlets)"
+
 # what it was asked for is what the plugin has; and what others change is told here
 plugin() { curl -sS "$URL/api/v1/streams/$id" | jq -e "$1" >plugin.out; }
 await 10 plugin '.chain[0].values | .prompts == [{text: "flowers", weight: 1}] and .t_index_list == [12, 20, 32] and .cfg_type == "self"'
@@ -158,6 +164,8 @@ await 20 is_state ONLINE
 answers 200 PATCH "/v1/streams/$id" '{"params": {"skip_diffusion": true}}'
 await 20 plugin '.chain[0].values.enabled == false'
 answers 200 PATCH "/v1/streams/$id" '{"params": {"skip_diffusion": false}}'
+no_outlets() { [ "$(outlets)" = '[]' ]; }
+await 60 no_outlets # nobody has asked for its HLS since
 kill "$publisher" && wait "$publisher" 2>/dev/null
 await 20 is_state OFFLINE
 answers 204 DELETE "/v1/streams/$id"
