@@ -518,6 +518,31 @@ const steps = {
         await received(page, 5);
     },
 
+    async streams() {
+        const id = () => page.evaluate(() => scope.control.stream?.id);
+        const first = await id();
+        const pick = async (name) => {
+            await page.locator(".stream").click();
+            await page.getByRole("menuitem", {name}).click();
+        };
+        await pick("New stream");
+        await until("another stream", async () => ![first, undefined].includes(await id()));
+        const second = await id();
+        check(new URL(page.url()).searchParams.get("stream") === second, "the address names the old stream");
+        await pick("Rename");
+        await page.keyboard.type("Left wall");
+        await page.keyboard.press("Enter");
+        await until("its name", async () => await page.locator(".stream").innerText() === "Left wall");
+        await page.locator(".stream").click();
+        await page.getByRole("menuitem").first().click();
+        await until("the first stream again", async () => await id() === first);
+        await pick("Left wall");
+        await until("the second stream", async () => await id() === second);
+        await pick("End this one");
+        await page.getByRole("button", {name: "End it"}).click();
+        await until("what is left", async () => await id() === first);
+    },
+
     async webrtc() {
         await page.context().close();
         await start({settings: {transport: "webrtc"}});
