@@ -294,6 +294,8 @@ const steps = {
 
     async reload() {
         await paints(page, 19, 50, "quality as loaded");
+        await type(page, entry(page, "count"), "6");
+        await paints(page, 1, 150, "count");
         await type(page, entry(page, "quality"), "4");
         const bar = page.locator(".reload");
         await until("the question", () => bar.isVisible());
@@ -375,7 +377,7 @@ const steps = {
         await paints(page, 3, 250, "a pad");
         await type(page, entry(page, "amount"), "0.5");
         await field(page, "amount").getByRole("button", {name: "More on Amount"}).click();
-        await page.getByLabel("Beats for one wave").selectOption("1/2 beat");
+        await page.getByLabel("Beats for one wave").selectOption("0.5 beats");
         await page.getByLabel("LFO", {exact: true}).check();
         await page.keyboard.press("Escape");
         const seen = [];
