@@ -172,6 +172,18 @@ answers 200 GET '/v1/streams?user_id=ann'
 is '.data | length == 1'
 answers 200 GET '/v1/streams?user_id=bob'
 is '.data == []'
+one=$(jq -r '.data[0].id // empty' api.out)
+[ -z "$one" ] || fail "bob's stream"
+answers 200 GET '/v1/streams?user_id=ann'
+one=$(jq -r '.data[0].id' api.out)
+push=rtmp://127.0.0.1:1/live/secret
+outputs() { curl -sS "$URL/api/v1/streams/$one/outputs" | jq -e "$1"; }
+answers 200 PATCH "/v1/streams/$one" '{"output_rtmp_url": "'$push'"}'
+is '.output_rtmp_url == "'$push'"'
+outputs '.outputs | length == 1 and .[0].kind == "rtmp"' >/dev/null || fail "nothing is pushed: $(outputs .)"
+answers 200 PATCH "/v1/streams/$one" '{"output_rtmp_url": null}'
+is '.output_rtmp_url == null'
+await 20 outputs '.outputs | map(select(.state != "done")) == []'
 answers 201 POST /api/v1/streams '{"chain": []}' # not Daydream's
 other=$(jq -r .id api.out)
 answers 404 GET "/v1/streams/$other"
@@ -196,7 +208,9 @@ sdk "$URL" secret
 api GET /v1/streams >/dev/null
 [ "$(cat api.status)" = 401 ] || fail "without a token: $(cat api.status)"
 error 401 AUTH/UNAUTHORIZED ""
-another_server
+another_server --strict-sizes
+refused width POST /v1/streams "$(new '{"width": 256}')"
+refused height POST /v1/streams "$(new '{"height": 520}')"
 for model in stabilityai/sd-turbo prompthero/openjourney-v4; do
     answers 201 POST /v1/streams "$(new "{\"model_id\": \"$model\"}")"
     is '.status == "starting" or .status == "error"'
