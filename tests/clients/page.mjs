@@ -294,6 +294,8 @@ const steps = {
 
     async reload() {
         await paints(page, 19, 50, "quality as loaded");
+        await type(page, entry(page, "count"), "6");
+        await paints(page, 1, 150, "count");
         await type(page, entry(page, "quality"), "4");
         const bar = page.locator(".reload");
         await until("the question", () => bar.isVisible());
@@ -375,7 +377,7 @@ const steps = {
         await paints(page, 3, 250, "a pad");
         await type(page, entry(page, "amount"), "0.5");
         await field(page, "amount").getByRole("button", {name: "More on Amount"}).click();
-        await page.getByLabel("Beats for one wave").selectOption("1/2 beat");
+        await page.getByLabel("Beats for one wave").selectOption("0.5 beats");
         await page.getByLabel("LFO", {exact: true}).check();
         await page.keyboard.press("Escape");
         const seen = [];
@@ -516,6 +518,31 @@ const steps = {
         await type(page, page.locator("#source-url"), "test:");
         await until("the server's source", () => page.evaluate(() => !["websocket", "whip", undefined].includes(scope.control.stream.source?.kind)));
         await received(page, 5);
+    },
+
+    async streams() {
+        const id = () => page.evaluate(() => scope.control.stream?.id);
+        const first = await id();
+        const pick = async (name) => {
+            await page.locator(".stream").click();
+            await page.getByRole("menuitem", {name}).click();
+        };
+        await pick("New stream");
+        await until("another stream", async () => ![first, undefined].includes(await id()));
+        const second = await id();
+        check(new URL(page.url()).searchParams.get("stream") === second, "the address names the old stream");
+        await pick("Rename");
+        await page.keyboard.type("Left wall");
+        await page.keyboard.press("Enter");
+        await until("its name", async () => await page.locator(".stream").innerText() === "Left wall");
+        await page.locator(".stream").click();
+        await page.getByRole("menuitem").first().click();
+        await until("the first stream again", async () => await id() === first);
+        await pick("Left wall");
+        await until("the second stream", async () => await id() === second);
+        await pick("End this one");
+        await page.getByRole("button", {name: "End it"}).click();
+        await until("what is left", async () => await id() === first);
     },
 
     async webrtc() {

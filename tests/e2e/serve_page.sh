@@ -25,7 +25,7 @@ answered() { curl -sS -o got -w '%{http_code}' --path-as-is "$@"; }
 [ "$(answered -H "If-None-Match: $etag" "$URL/")" = 304 ] || fail "the page is sent again though it is known"
 [ "$(answered "$URL/web/nothing.js")" = 404 ] || fail "a file that is not there is there"
 [ "$(answered "$URL/web/../page.c")" != 200 ] || fail "a path leaves the folder"
-page first numbers choices texts prompts lists files size reload presets others chain setup views record again webrtc mjpeg phone keyboard
+page first numbers choices texts prompts lists files size reload presets others chain setup views record again streams webrtc mjpeg phone keyboard
 
 end() { kill -TERM "$SERVER" && wait "$SERVER" || fail "the server ended with $?"; }
 

@@ -18,7 +18,8 @@ export class Chain {
 		this.row = h("ol.chain", {label: "Plugins, in the order in which the picture goes through them"});
 		this.error = h("p.error", {role: "alert", hidden: true});
 		this.body = h("div");
-		root.append(h("div.chain-head", this.row, tool("add", "Add a plugin", (e) => this.pick(e.currentTarget, (id) => this.add(id)), "add-plugin")), this.error, this.body);
+		root.append(h("div.chain-head", this.row,
+			tool("add", "Add a plugin", (e) => this.pick(e.currentTarget, (id) => this.add(id)), "add-plugin")), this.error, this.body);
 	}
 
 	get panel() {
@@ -107,7 +108,8 @@ export class Chain {
 			li.firstChild.setAttribute("aria-pressed", String(k === i));
 		});
 		const panel = this.panels[i] ?? this.setup;
-		this.body.replaceChildren(panel ? panel.element : h("button.nothing", {onclick: (e) => this.pick(e.currentTarget, (id) => this.add(id))}, icon("add"), "Add a plugin"));
+		this.body.replaceChildren(panel ? panel.element
+			: h("button.nothing", {onclick: (e) => this.pick(e.currentTarget, (id) => this.add(id))}, icon("add"), "Add a plugin"));
 		this.inputs.replaceChildren(...(panel?.inputs.childElementCount ? [h("h2", "Input"), panel.inputs] : []));
 		panel?.see();
 	}

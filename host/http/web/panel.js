@@ -55,7 +55,9 @@ export class Panel {
 
 	#resolution([wide, high], env) {
 		const p = this.schema.properties;
-		const control = resolution({w: p[wide], h: p[high]}, {...env, set: ({w, h: hh}) => env.set({...(w === undefined ? {} : {[wide]: w}), ...(hh === undefined ? {} : {[high]: hh})})});
+		const control = resolution({w: p[wide], h: p[high]}, {
+			...env, set: (v) => env.set(Object.fromEntries(Object.entries(v).map(([k, n]) => [k === "w" ? wide : high, n]))),
+		});
 		control.pick = (v) => ({w: v[wide], h: v[high]});
 		return control;
 	}
