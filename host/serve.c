@@ -19,6 +19,7 @@
 #include "osc/osc.h"
 
 #include <glib-unix.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -204,6 +205,9 @@ int command_serve(int argc, char **argv)
         return code;
     }
     signal(SIGPIPE, SIG_IGN);
+    /* A WebRTC session has two dozen threads. With an arena for each, what sessions leave free is
+     * too scattered to be given back, and the process grows with every one. */
+    mallopt(M_ARENA_MAX, 2);
     log_open(!strcmp(s.o.log, "json"), level_of(s.o.log_level));
     s.app.options = &s.o;
     s.app.started_us = g_get_monotonic_time();

@@ -30,6 +30,9 @@ stream *app_stream(request *r, response **answer);
  * 404 that says nothing about which there are. */
 stream *app_by_key(request *r, enum stream_key which, response **answer);
 
+/* Attached to a stream (any data): its HLS output begins when it is first asked for. */
+#define HLS_ON_DEMAND "hls on demand"
+
 /* The schemas that the routes below refer to. */
 void shapes_tell(server *s);
 void daydream_shapes(server *s); /* those of daydream_routes, which shapes_tell tells, too */

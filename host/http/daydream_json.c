@@ -186,7 +186,7 @@ static const struct {
      "{\"type\": \"object\", \"required\": [\"pipeline\"], \"additionalProperties\": false, "
      "\"properties\": {" PIPELINE(
          "") ", " PARAMS ", " NAME ", " RTMP ", \"user_id\": {\"type\": [\"string\", \"null\"], "
-                                             "\"minLength\": 1, \"maxLength\": 128, "
+             "\"minLength\": 1, \"maxLength\": 128, "
              "\"description\": "
              "\"whose stream it is; GET /v1/streams?user_id= looks for it\"}}}"},
     {"DaydreamUpdate",

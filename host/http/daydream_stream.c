@@ -305,6 +305,7 @@ daydream *daydream_begin(stream *s, const serve_options *o, json_t *params, cons
     d->params = json_incref(params);
     d->listener = live_listen(stream_live(s), heard, d);
     stream_attach(s, attached, d, end);
+    stream_attach(s, HLS_ON_DEMAND, d, NULL);
     if (go(d, params, &err)) {
         d->fault = g_strdup(err.text);
         log_line(SCOPE_ERROR, stream_id(s), "%s", err.text);

@@ -30,12 +30,14 @@ static enum MHD_Result answer(request *r, response *a)
         add_headers(r, a);
     r->link->deadline_us = 0;
     r->chunks = a->chunks;
-    if (a->chunks) {
+    if (a->chunks)
         chunks_answer(a->chunks, r);
-        s->open--; /* draining does not wait for what may never end */
+    if (a->chunks || a->status == 101) { /* draining does not wait for what may never end */
+        s->open--;
         r->open = false;
     }
-    s->stats.bytes_out += (int64_t)a->size;
+    if (strcmp(r->method, "HEAD") != 0)
+        s->stats.bytes_out += (int64_t)a->size;
     s->stats.refused +=
         a->status == 401 || a->status == 403 || a->status == 413 || a->status == 429;
     g_debug("%s %s %s: %d", r->id, r->method, r->route ? r->route->path : "?", a->status);

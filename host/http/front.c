@@ -8,6 +8,7 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <glib-unix.h>
 #include <gnutls/gnutls.h>
 #include <netinet/in.h>
@@ -44,6 +45,7 @@ typedef struct tunnel {
 struct front {
     server *server; /* borrowed */
     int fd;         /* owned; -1 once quiet */
+    int spare;      /* owned: given up to send somebody away when there are no descriptors left */
     GSource *source;
     gnutls_certificate_credentials_t cert;
     gnutls_priority_t priority;
@@ -227,6 +229,12 @@ static gboolean on_accept(int fd, GIOCondition events, gpointer data)
     struct sockaddr_storage peer;
     socklen_t n = sizeof peer;
     int got = accept4(fd, (struct sockaddr *)&peer, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (got < 0 && (errno == EMFILE || errno == ENFILE)) { /* else it would be asked for ever */
+        close(f->spare);
+        close(accept(fd, NULL, NULL));
+        f->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        return G_SOURCE_CONTINUE;
+    }
     if (got >= 0 && (int)f->tunnels.length >= f->server->connections_max + SPARE)
         close(got);
     else if (got >= 0)
@@ -241,6 +249,7 @@ front *front_new(server *s, int fd, const char *cert, const char *key, scope_err
     front *f = g_new0(front, 1);
     f->server = s;
     f->fd = fd;
+    f->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
     gnutls_certificate_allocate_credentials(&f->cert);
     gnutls_priority_init(&f->priority, "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2", NULL);
     int fault =
@@ -273,6 +282,7 @@ void front_quiet(front *f)
 void front_free(front *f)
 {
     front_quiet(f);
+    close(f->spare);
     for (tunnel *t; (t = g_queue_peek_head(&f->tunnels));) {
         if (t->shaken)
             pump(t); /* what libmicrohttpd said last */

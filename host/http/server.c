@@ -189,7 +189,6 @@ void server_free(server *s)
 {
     if (s->daemon) {
         g_source_destroy(s->source);
-        g_source_unref(s->source);
         for (GList *l = s->sockets.head; l; l = l->next)
             ws_close(l->data, 1001, "the server ends");
         while (s->sockets.length > 0)
@@ -200,6 +199,7 @@ void server_free(server *s)
             front_free(s->front);
         while (s->sendoffs.length > 0)
             sendoff_end(g_queue_peek_head(&s->sendoffs));
+        g_source_unref(s->source); /* until now, whatever was resumed has set its time */
     }
     for (request *r; (r = g_queue_peek_head(&s->requests));) {
         g_queue_unlink(&s->requests, &r->node);

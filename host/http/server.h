@@ -21,7 +21,8 @@ typedef struct response response;
 const char *request_method(const request *r); /* "GET" */
 const char *request_path(const request *r);   /* decoded, without the query */
 /* A part of the path by its name in the route ("id" of "/v1/streams/{id}"); never NULL for a name
- * that the route has. */
+ * that the route has, never empty, UTF-8, without NUL, "..", or a slash in front. A slash within is
+ * possible ("%2F"). */
 const char *request_part(const request *r, const char *name);
 const char *request_query(const request *r, const char *name);  /* decoded, or NULL */
 const char *request_header(const request *r, const char *name); /* or NULL */
@@ -85,12 +86,13 @@ response *response_websocket(request *r, const ws_calls *calls, void *ctx);
 
 enum route_access {
     ROUTE_OPEN = 1, /* no token: health, the page's files */
-    ROUTE_TOKEN,    /* a bearer token when the server asks for one */
+    ROUTE_TOKEN,    /* a bearer token when the server asks for one; GET takes ?access_token= too */
     ROUTE_SECRET,   /* the path itself is the secret */
 };
 
 typedef struct route {
-    const char *method, *path; /* "/v1/streams/{id}"; "/files/{rest*}" takes slashes too */
+    const char *method, *path; /* "/v1/streams/{id}"; "/files/{rest*}" takes slashes too; of several
+                                  that fit, the more literal one is meant; GET answers HEAD too */
     response *(*handler)(request *r);
     enum route_access access;
     size_t body_max;     /* bytes; 0: no body is taken */
@@ -100,7 +102,8 @@ typedef struct route {
     const char *body, *answer, *query;
     int status;           /* of success; 0: 200 */
     const char *produces; /* content type of success; NULL: application/json */
-    const char *consumes; /* content type of the body; NULL: application/json */
+    const char *consumes; /* content types of the body, separated by commas; a star may stand for
+                             the second half; NULL: application/json */
 } route;
 
 typedef struct server_options {
@@ -121,7 +124,8 @@ server *server_new(const server_options *o, const route *const *routes, void *ap
                    scope_error *err);
 void server_free(server *s); /* ends all connections */
 int server_port(const server *s);
-/* Take no new connections; true once the last request has been answered. */
+/* Take no new connections; true once the last request has been answered. Streams (response_chunks)
+ * and WebSockets are not waited for. */
 bool server_drain(server *s);
 /* A named schema that routes refer to, JSON text; before the first request. */
 void server_component(server *s, const char *name, const char *json);

@@ -13,10 +13,11 @@
 #include "../media/rtc.h"
 #include "../serve_options.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <string.h>
 
-enum { SESSIONS_MAX = 64, OFFER_MAX = 64 << 10 };
+enum { SESSIONS_MAX = 64, OFFER_MAX = 64 << 10, TIDY_S = 3 };
 
 typedef struct session {
     char *id, *about; /* owned */
@@ -108,11 +109,20 @@ static void say_end(const session *s, const char *why)
              (double)now.bytes_in / 1e6, (double)now.bytes_out / 1e6, (int)now.packets_lost);
 }
 
+static gboolean tidy(gpointer ctx)
+{
+    (void)ctx;
+    malloc_trim(0); /* a session's megabyte is in small pieces, which stay ours otherwise */
+    return G_SOURCE_REMOVE;
+}
+
 /* Viewers stop getting packets before their session goes, publishers stop bringing frames before
  * their input does. */
 static void end(session *s, const char *why)
 {
     g_ptr_array_remove(s->all, s);
+    if (!s->all->len)
+        g_timeout_add_seconds(TIDY_S, tidy, NULL);
     if (s->rtc && why)
         say_end(s, why);
     g_mutex_lock(&s->lock);

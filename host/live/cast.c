@@ -91,9 +91,7 @@ static void cast_unref(cast *c)
     g_free(c);
 }
 
-/* ---- key frames
- * ----------------------------------------------------------------------------------
- */
+/* ---- key frames ------------------------------------------------------------------------------ */
 
 static void ask_key(cast *c, int64_t due_us)
 {
@@ -118,9 +116,7 @@ static bool key_is_due(cast *c, int64_t now_us)
     return due;
 }
 
-/* ---- to the viewers: the encoder's thread
- * ---------------------------------------------------------
- */
+/* ---- to the viewers: the encoder's thread ---------------------------------------------------- */
 
 /* It could not take a packet. Who loses again and again waits longer each time, so that key frames
  * for one do not cost all others their picture. */
@@ -177,9 +173,7 @@ static bool is_watched(cast *c)
     return watched;
 }
 
-/* ---- into the encoder: the tap's thread
- * ------------------------------------------------------------
- */
+/* ---- into the encoder: the tap's thread ------------------------------------------------------ */
 
 /* Push lock held. */
 static void push(cast *c, frame *f, int64_t now_us)
@@ -215,9 +209,7 @@ static void on_sound(void *ctx, GstBuffer *sound)
     g_mutex_unlock(&c->push);
 }
 
-/* ---- on [main]
- * ------------------------------------------------------------------------------------
- */
+/* ---- on [main] ------------------------------------------------------------------------------- */
 
 /* People who look at it; sound alone is not looked at. */
 static void count(cast_viewer *v, int by)

@@ -396,8 +396,8 @@ json_t *inlet_json(stream *s)
         return json_null();
     g_mutex_lock(&i->lock);
     json_t *j = json_pack("{ss ss ss sb si ss ss sI si si si}", "kind", i->url.kind, "about",
-                          i->url.about, "url", i->url.about, "loop", i->loop, "fps", i->fps,
-                          "state", state_names[i->state], "reason", i->reason, "frames",
+                          i->url.about, "url", i->url.url, "loop", i->loop, "fps", i->fps, "state",
+                          state_names[i->state], "reason", i->reason, "frames",
                           (json_int_t)i->frames, "opened", i->opened, "w", i->w, "h", i->h);
     g_mutex_unlock(&i->lock);
     return j;

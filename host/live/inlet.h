@@ -8,12 +8,22 @@
 
 #include "stream.h"
 
-/* Replace the stream's source: {"url": "rtsp://... | rtmp://... | https://... | file:///... | a
- * path in the assets folder | /dev/video0 | screen: | test:", "loop": true, "fps": 30}. NULL closes
- * it. Returns at once; what happens is told by the stream's notice. Negative with *err for a
- * request that makes no sense. [main] */
+/* Replace the stream's source: {"url": ..., "loop": true, "fps": 30}; fps is the most that it may
+ * bring. NULL closes it. The URL is one of
+ *   clip.mp4, shots/a.png   a file in the assets folder; without `loop` it ends
+ *   /path, file:///path     any file, where live_options.local_files allows; else in that folder
+ *   https://...             a file or HLS; http:// too
+ *   rtsp://, rtmp://, srt://, udp:// ...
+ *   /dev/video0             a camera
+ *   screen:                 the server's display
+ *   test:, test:tone        a moving picture with its frames numbered; with sound
+ * Returns at once; what happens is told by inlet_json and the stream's notice. What breaks, or
+ * sends no picture for 10 s, is opened again after 0.5 to 10 s. Negative with *err for a request
+ * that makes no sense, and nothing is changed. [main] */
 int inlet_set(stream *s, const json_t *source, scope_error *err);
-json_t *
-inlet_json(stream *s); /* what is open, with its state; null when nothing is. New reference */
+/* What is open: {"kind", "about", "url" (without secrets), "loop", "fps", "state": "connecting" |
+ * "live" | "retrying" | "ended", "reason", "frames", "opened" (how often), "w", "h"}; null when
+ * nothing is, or somebody else publishes now. New reference [main] */
+json_t *inlet_json(stream *s);
 
 #endif

@@ -91,7 +91,7 @@ static int take_net(inlet_url *u, const char *url, scope_error *err)
     u->player = PLAYER_URI;
     u->live = schemes[found].live;
     u->input = g_strdup(url);
-    u->about = inlet_url_public(url);
+    u->about = g_strdup(u->url);
     return 0;
 }
 
@@ -114,7 +114,7 @@ static bool is_camera(const char *url)
 
 int inlet_url_init(inlet_url *u, const char *url, const char *assets, bool local, scope_error *err)
 {
-    *u = (inlet_url){0};
+    *u = (inlet_url){.url = inlet_url_public(url)};
     if (!*url || strlen(url) > 2000)
         return error_set(err, SCOPE_EINVAL, "url", "a source has a URL of 1 to 2000 characters");
     if (is_camera(url))
@@ -140,5 +140,6 @@ void inlet_url_fini(inlet_url *u)
 {
     g_free(u->input);
     g_free(u->about);
+    g_free(u->url);
     *u = (inlet_url){0};
 }

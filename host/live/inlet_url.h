@@ -9,6 +9,7 @@ typedef struct inlet_url {
     const char *kind; /* static: "file", "url", "camera", "screen", "test" */
     char *input;      /* owned; as player_options wants it */
     char *about;      /* owned; for people: without passwords */
+    char *url;        /* owned; as it was asked for, but without passwords */
     bool live;        /* whoever sends sets the pace, and its end is a fault */
 } inlet_url;
 

@@ -34,8 +34,7 @@ enum {
     SERIES_KEPT = 256,
 };
 
-/* ---- numbers ----------------------------------------------------------------------------------
- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 typedef struct times {
     int64_t at_us[FPS_KEPT]; /* the last ones */
@@ -50,8 +49,7 @@ typedef struct series {
 void times_add(times *t, int64_t now_us);
 void series_add(series *s, double value);
 
-/* ---- stages ------------------------------------------------------------------------------------
- */
+/* ---- stages ---------------------------------------------------------------------------------- */
 
 /* Somebody asked for values and waits for the word that they are in force. */
 typedef struct ask {
@@ -188,8 +186,7 @@ struct stream {
     gint viewers;        /* atomic */
 };
 
-/* ---- live.c: to [main] and to listeners ---------------------------------------------------------
- */
+/* ---- live.c: to [main] and to listeners ------------------------------------------------------ */
 
 enum note_kind {
     NOTE_READY = 1,
@@ -231,25 +228,46 @@ void stream_detach_all(stream *s);
 GSource *live_pace(live *l, stage *g);
 void live_unpace(live *l, GSource *pace); /* it does not run any more after this */
 
-/* ---- stream_frames.c ----------------------------------------------------------------------------
- */
+/* ---- stream_frames.c ------------------------------------------------------------------------- */
 
 extern const remote_calls stage_calls; /* but for ctx, the stage */
 /* Send what waits, where that is possible. [any] */
 void stage_pump(stage *g);
 /* Make `at` the chain that works; frames of the old one go their old way to the end. [main] */
 void frames_install(stream *s, stage *const *at, int count);
-/* The last frame once more, with a time of its own. [main] */
-void frames_repeat(stream *s, int64_t now_us);
-void frames_stop(stream *s); /* no tap is called by frames after this but those being called */
 /* No frame of the old chain is under way any more. [main] */
 bool frames_drained(stream *s);
 
-/* ---- stream_chain.c -----------------------------------------------------------------------------
- */
+/* ---- stream_taps.c --------------------------------------------------------------------------- */
 
+GPtrArray *taps_ref(GPtrArray *taps); /* NULL is fine */
+/* To each of the list, whose reference is consumed; NULL is fine. [any] */
+void taps_give(GPtrArray *taps, frame *f, uint64_t seq);
+/* A frame at its end, made by the chain of that version. [any] */
+void taps_show(stream *s, frame *f, unsigned version, double model_ms, bool through_plugins);
+/* The last frame once more, with a time of its own. [main] */
+void frames_repeat(stream *s, int64_t now_us);
+void frames_stop(stream *s); /* no tap is called by frames after this but those being called */
+
+/* ---- stream_stage.c -------------------------------------------------------------------------- */
+
+/* A link that somebody asks for. */
+typedef struct want {
+    const char *plugin, *path; /* borrowed */
+    const schema *schema;
+    json_t *values; /* owned; complete */
+} want;
+
+json_t *stage_load_parameters(const schema *sc, const json_t *values); /* new reference */
+/* The stage loads its values, for `by` and `tag`, who are told when they are in force. NULL with
+ * *err. */
+stage *stage_open(stream *s, const want *w, const char *by, uint64_t tag, scope_error *err);
+void stage_close(stage *g); /* and gives up [main]'s reference */
 stage *stage_ref(stage *g);
-void stage_unref(stage *g);                 /* [any] */
+void stage_unref(stage *g); /* [any] */
+
+/* ---- stream_chain.c -------------------------------------------------------------------------- */
+
 stage *stage_at(const stream *s, int link); /* of the chain that people see, or NULL */
 int stage_count(const stream *s);
 json_t *stage_values(const stream *s, int link); /* asked for last; borrowed */
@@ -264,8 +282,7 @@ void chain_try_later(stage *g); /* others are gone: perhaps there is memory now 
 void plan_tick(stream *s, int64_t now_us);
 void plan_close(stream *s);
 
-/* ---- stream_values.c ----------------------------------------------------------------------------
- */
+/* ---- stream_values.c ------------------------------------------------------------------------- */
 
 /* Ask the remote for complete values, for `count` who wait for them. */
 void stage_ask(stage *g, json_t *values, const ask *asks, guint count);
@@ -278,8 +295,7 @@ void stage_tell_values(stage *g, bool always);
 void stage_refuse(stage *g, const scope_error *err);
 void stage_refuse_these(stage *g, const GArray *asks, const scope_error *err);
 
-/* ---- stream_state.c -----------------------------------------------------------------------------
- */
+/* ---- stream_state.c -------------------------------------------------------------------------- */
 
 void stage_retry(stage *g);    /* after it failed */
 void stream_settle(stream *s); /* what state it is in now; tells a change [main] */
@@ -287,8 +303,7 @@ void stream_remark(stream *s, const char *fmt, ...) __attribute__((format(printf
 void stream_went_wrong(stream *s, const char *text); /* keep it as the last error [any] */
 void stream_tick(stream *s, int64_t now_us);
 
-/* ---- for cast.c ---------------------------------------------------------------------------------
- */
+/* ---- for cast.c ------------------------------------------------------------------------------ */
 
 void stream_count_viewer(stream *s, int by); /* [any] */
 /* The same picture at another time; NULL without memory. [any] */

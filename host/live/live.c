@@ -58,8 +58,7 @@ struct live {
     GThread *pacer;
 };
 
-/* ---- notes and events ---------------------------------------------------------------------------
- */
+/* ---- notes and events ------------------------------------------------------------------------ */
 
 static void note_free(note *n)
 {
@@ -185,8 +184,7 @@ void live_unlisten(live *l, guint id)
     }
 }
 
-/* ---- sources ------------------------------------------------------------------------------------
- */
+/* ---- sources --------------------------------------------------------------------------------- */
 
 static GSource *bind_source(GSourceFuncs *funcs, live *l, stage *g, GMainContext *where)
 {
@@ -252,8 +250,7 @@ static gboolean tick(gpointer ctx)
     return G_SOURCE_CONTINUE;
 }
 
-/* ---- the server's ------------------------------------------------------------------------------
- */
+/* ---- the server's ---------------------------------------------------------------------------- */
 
 live *live_new(const live_options *o, scope_error *err)
 {
@@ -381,8 +378,7 @@ const live_options *live_settings(live *l)
     return &l->o;
 }
 
-/* ---- streams ------------------------------------------------------------------------------------
- */
+/* ---- streams --------------------------------------------------------------------------------- */
 
 stream *live_create(live *l, const char *name, scope_error *err)
 {

@@ -9,8 +9,10 @@
 #include "stream.h"
 
 /* {"kind": "record" | "rtmp" | "hls" | "srt" | "v4l2", "url": ..., "bitrate_kbps": ..., "audio":
- * true}; record takes "name" in place of a URL. The outlet as JSON ({"id", "kind", "state", ...}),
- * new reference; NULL with *err. [main] */
+ * true}; record takes "name" in place of a URL, or makes one up. The outlet as JSON, new reference:
+ * {"id", "kind", "url" or "name", "state": "starting" | "live" | "retrying" | "finishing" | "done"
+ * | "failed", "reason", "started_at", "seconds", "frames", "dropped", "bytes"}. One that has failed
+ * stays in the list until it is closed. NULL with *err. [main] */
 json_t *outlet_open(stream *s, const json_t *what, scope_error *err);
 /* Ends it; a recording is finished first, which may take a moment: done(ctx) is called on [main]
  * then, with the outlet's last JSON (borrowed). Negative with *err when there is none of this id.

@@ -145,8 +145,8 @@ typedef struct work_run {
     outlet *o;
     muxer *m;
     converter *convert;
-    scope_video shape; /* of the first frame */
-    bool sound;
+    scope_video shape;   /* of the first frame */
+    bool sound, aligned; /* aligned: the next sound follows upon the last */
     int64_t base_us;
     int64_t frame_at, sound_at; /* of the last frame, and where the next sound goes; -1: none yet */
     int64_t repeats_us;         /* when a frame came or was repeated last, on the clock */
@@ -174,26 +174,34 @@ static void push_silence(work_run *r, int64_t until_at)
     }
 }
 
-/* Sound that waits goes where its time says, but for jitter. */
+/* One piece goes where its time says; exactly so at first and after a gap, but for jitter then. */
+static void push_sound(work_run *r, GstBuffer *b)
+{
+    int64_t at = (int64_t)(GST_BUFFER_PTS(b) / 1000) - r->base_us;
+    int64_t jitter = r->aligned ? JITTER_US : 0;
+    gsize size = gst_buffer_get_size(b), over = 0;
+    if (at < r->sound_at - jitter)
+        over = (gsize)((r->sound_at - at) * SOUND_RATE / 1000000) * SOUND_BYTES;
+    if (over >= size)
+        return;
+    if (at > r->sound_at + jitter)
+        push_silence(r, at);
+    GstBuffer *rest = gst_buffer_copy_region(b, GST_BUFFER_COPY_MEMORY, over, size - over);
+    int64_t length = samples_us((int64_t)(size - over) / SOUND_BYTES);
+    GST_BUFFER_PTS(rest) = (GstClockTime)r->sound_at * 1000;
+    GST_BUFFER_DURATION(rest) = (GstClockTime)length * 1000;
+    muxer_sound(r->m, rest);
+    r->sound_at += length;
+    r->aligned = true;
+}
+
 static void push_sounds(work_run *r)
 {
     GstBuffer *b;
     while ((b = next_sound(r->o))) {
-        int64_t at = (int64_t)(GST_BUFFER_PTS(b) / 1000) - r->base_us;
-        int64_t length = samples_us((int64_t)gst_buffer_get_size(b) / SOUND_BYTES);
-        if (!r->sound || at < r->sound_at - JITTER_US) {
-            gst_buffer_unref(b);
-            continue;
-        }
-        if (at > r->sound_at + JITTER_US)
-            push_silence(r, at);
-        GstBuffer *copy = gst_buffer_copy(b);
-        GST_BUFFER_PTS(copy) = (GstClockTime)r->sound_at * 1000;
-        GST_BUFFER_DTS(copy) = GST_CLOCK_TIME_NONE;
-        GST_BUFFER_DURATION(copy) = (GstClockTime)length * 1000;
+        if (r->sound)
+            push_sound(r, b);
         gst_buffer_unref(b);
-        muxer_sound(r->m, copy);
-        r->sound_at += length;
     }
 }
 
@@ -203,8 +211,10 @@ static int push_frame(work_run *r, frame *f, int64_t pts_us, scope_error *err)
     if (!fitting)
         return SCOPE_EIO;
     int64_t at = MAX(pts_us - r->base_us, r->frame_at + 1000);
-    if (r->sound && r->sound_at < at - BEHIND_US)
+    if (r->sound && r->sound_at < at - BEHIND_US) {
         push_silence(r, at - FILL_US);
+        r->aligned = false;
+    }
     muxer_frame(r->m, fitting, at);
     frame_unref(fitting);
     r->frame_at = at;

@@ -94,9 +94,7 @@ void stream_detach_all(stream *s)
     }
 }
 
-/* ---- who it is
- * -----------------------------------------------------------------------------------
- */
+/* ---- who it is ------------------------------------------------------------------------------- */
 
 const char *stream_id(const stream *s)
 {
@@ -153,9 +151,7 @@ live *stream_live(const stream *s)
     return s->live;
 }
 
-/* ---- what others keep with it
- * --------------------------------------------------------------------
- */
+/* ---- what others keep with it ---------------------------------------------------------------- */
 
 static guint find_attached(const stream *s, const char *what)
 {
@@ -187,9 +183,7 @@ void *stream_attached(const stream *s, const char *what)
     return i < s->attached->len ? g_array_index(s->attached, attached, i).data : NULL;
 }
 
-/* ---- its source
- * ----------------------------------------------------------------------------------
- */
+/* ---- its source ------------------------------------------------------------------------------ */
 
 stream_input *stream_input_open(stream *s, const char *kind, const char *about,
                                 const stream_input_calls *calls)

@@ -9,9 +9,7 @@
 
 #include <string.h>
 
-/* ---- state and notice
- * ----------------------------------------------------------------------------
- */
+/* ---- state and notice ------------------------------------------------------------------------ */
 
 const char *stream_state_name(enum stream_state s)
 {
@@ -171,9 +169,7 @@ void stream_went_wrong(stream *s, const char *text)
     g_mutex_unlock(&s->lock);
 }
 
-/* ---- what threads have noted
- * ----------------------------------------------------------------------
- */
+/* ---- what threads have noted ----------------------------------------------------------------- */
 
 void stage_retry(stage *g)
 {

@@ -77,9 +77,7 @@ void stream_count_viewer(stream *s, int by)
     g_atomic_int_add(&s->viewers, by);
 }
 
-/* ---- JSON
- * ----------------------------------------------------------------------------------------
- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 /* Two places are enough for a person, and keep the text short. */
 static json_t *number(double x)

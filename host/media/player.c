@@ -35,7 +35,6 @@ struct player {
     gint pads;                         /* streams that turned up, without the picture */
     gint all;                          /* no more streams will turn up */
     int64_t all_us;                    /* since when it has looked as if there were no picture */
-    int64_t count;                     /* frames of the test picture */
 };
 
 /* ---- building ----------------------------------------------------------------------------------
@@ -340,7 +339,7 @@ void player_close(player *p)
 static const uint16_t digits[10] = {075557, 026227, 071747, 071717, 055711,
                                     074717, 074757, 071111, 075757, 075717};
 
-/* The number of the frame, in the middle. */
+/* The number of the frame, in the middle: one that is dropped is missed. */
 static void draw_count(const scope_video *v, int64_t count)
 {
     enum { DOT = 12, COLUMNS = 4, PLACES = 6 };
@@ -392,7 +391,7 @@ int player_next(player *p, int wait_ms, frame **out, scope_error *err)
         f->duration_us =
             GST_BUFFER_DURATION_IS_VALID(b) ? (int64_t)GST_BUFFER_DURATION(b) / 1000 : 0;
         if (p->opt.kind == PLAYER_TEST)
-            draw_count(&f->v, p->count++);
+            draw_count(&f->v, (int64_t)GST_BUFFER_OFFSET(b));
     }
     gst_sample_unref(sample);
     *out = f;

@@ -676,6 +676,22 @@ rtc *rtc_view(const char *offer, const rtc_options *o, const rtc_calls *calls, e
     return r;
 }
 
+static void stop_element(const GValue *element, gpointer data)
+{
+    (void)data;
+    gst_element_set_state(g_value_get_object(element), GST_STATE_NULL);
+}
+
+/* webrtcbin's own thread may add elements, and start them, while it is being stopped. */
+static void stop(GstElement *pipeline)
+{
+    gst_element_set_state(pipeline, GST_STATE_NULL);
+    GstIterator *all = gst_bin_iterate_recurse(GST_BIN(pipeline));
+    while (gst_iterator_foreach(all, stop_element, NULL) == GST_ITERATOR_RESYNC)
+        gst_iterator_resync(all);
+    gst_iterator_free(all);
+}
+
 void rtc_close(rtc *r)
 {
     if (!r)
@@ -684,7 +700,7 @@ void rtc_close(rtc *r)
     atomic_store(&r->connected, false);
     g_source_destroy(r->tick);
     g_source_unref(r->tick);
-    gst_element_set_state(r->pipeline, GST_STATE_NULL);
+    stop(r->pipeline);
     GstBus *bus = gst_element_get_bus(r->pipeline);
     gst_bus_set_sync_handler(bus, NULL, NULL, NULL);
     gst_object_unref(bus);

@@ -294,6 +294,8 @@ const steps = {
 
     async reload() {
         await paints(page, 19, 50, "quality as loaded");
+        await type(page, entry(page, "count"), "6");
+        await paints(page, 1, 150, "count");
         await type(page, entry(page, "quality"), "4");
         const bar = page.locator(".reload");
         await until("the question", () => bar.isVisible());
@@ -375,7 +377,7 @@ const steps = {
         await paints(page, 3, 250, "a pad");
         await type(page, entry(page, "amount"), "0.5");
         await field(page, "amount").getByRole("button", {name: "More on Amount"}).click();
-        await page.getByLabel("Beats for one wave").selectOption("1/2 beat");
+        await page.getByLabel("Beats for one wave").selectOption("0.5 beats");
         await page.getByLabel("LFO", {exact: true}).check();
         await page.keyboard.press("Escape");
         const seen = [];
@@ -400,6 +402,20 @@ const steps = {
         await page.getByRole("menuitem", {name: "Remove"}).click();
         await until("one plugin", async () => await page.locator(".chain li").count() === 1);
         await received(page, 5);
+    },
+
+    async setup() {
+        // a plugin that cannot be loaded as it is shows its controls all the same
+        await page.locator(".add-plugin").click();
+        await page.locator(".plugin:enabled", {hasText: "Faulty"}).click();
+        await until("what it lacks", async () => /no weights/.test(await page.locator(".notice").innerText()));
+        await type(page, field(page, "model").getByRole("textbox"), "some");
+        await page.getByRole("button", {name: "Load", exact: true}).click();
+        await until("it is there", () => page.evaluate(() => scope.control.stream.chain.length === 2));
+        check(await page.locator(".chain li").count() === 2, "its place in the chain is not shown");
+        await page.locator(".chain li").nth(1).getByRole("button", {name: "More"}).click();
+        await page.getByRole("menuitem", {name: "Remove"}).click();
+        await until("one plugin", async () => await page.locator(".chain li").count() === 1);
     },
 
     async views() {
@@ -502,6 +518,31 @@ const steps = {
         await type(page, page.locator("#source-url"), "test:");
         await until("the server's source", () => page.evaluate(() => !["websocket", "whip", undefined].includes(scope.control.stream.source?.kind)));
         await received(page, 5);
+    },
+
+    async streams() {
+        const id = () => page.evaluate(() => scope.control.stream?.id);
+        const first = await id();
+        const pick = async (name) => {
+            await page.locator(".stream").click();
+            await page.getByRole("menuitem", {name}).click();
+        };
+        await pick("New stream");
+        await until("another stream", async () => ![first, undefined].includes(await id()));
+        const second = await id();
+        check(new URL(page.url()).searchParams.get("stream") === second, "the address names the old stream");
+        await pick("Rename");
+        await page.keyboard.type("Left wall");
+        await page.keyboard.press("Enter");
+        await until("its name", async () => await page.locator(".stream").innerText() === "Left wall");
+        await page.locator(".stream").click();
+        await page.getByRole("menuitem").first().click();
+        await until("the first stream again", async () => await id() === first);
+        await pick("Left wall");
+        await until("the second stream", async () => await id() === second);
+        await pick("End this one");
+        await page.getByRole("button", {name: "End it"}).click();
+        await until("what is left", async () => await id() === first);
     },
 
     async webrtc() {

@@ -102,6 +102,12 @@ is '[keys[]] == ["created_at", "data", "error", "error_message", "fps", "frames_
 is '(.data | keys) == ["gateway_status", "inference_status", "orchestrator_info", "pipeline", "pipeline_id", "request_id",
     "state", "stream_id", "type"]'
 
+# its HLS begins when it is asked for
+hls() { curl -sSf -m 30 "$URL/live/$play/hls/index.m3u8" | grep -q '\.ts'; }
+await 60 hls
+outlets() { curl -sS "$URL/api/v1/streams/$id/outputs" | jq -c '[.outputs[] | .kind]'; }
+[ "$(outlets)" = '["hls"]' ] || fail "outputs: $(outlets)"
+
 # what it was asked for is what the plugin has; and what others change is told here
 plugin() { curl -sS "$URL/api/v1/streams/$id" | jq -e "$1" >plugin.out; }
 await 10 plugin '.chain[0].values | .prompts == [{text: "flowers", weight: 1}] and .t_index_list == [12, 20, 32] and .cfg_type == "self"'
@@ -158,6 +164,8 @@ await 20 is_state ONLINE
 answers 200 PATCH "/v1/streams/$id" '{"params": {"skip_diffusion": true}}'
 await 20 plugin '.chain[0].values.enabled == false'
 answers 200 PATCH "/v1/streams/$id" '{"params": {"skip_diffusion": false}}'
+no_outlets() { [ "$(outlets)" = '[]' ]; }
+await 60 no_outlets # nobody has asked for its HLS since
 kill "$publisher" && wait "$publisher" 2>/dev/null
 await 20 is_state OFFLINE
 answers 204 DELETE "/v1/streams/$id"
@@ -172,6 +180,18 @@ answers 200 GET '/v1/streams?user_id=ann'
 is '.data | length == 1'
 answers 200 GET '/v1/streams?user_id=bob'
 is '.data == []'
+one=$(jq -r '.data[0].id // empty' api.out)
+[ -z "$one" ] || fail "bob's stream"
+answers 200 GET '/v1/streams?user_id=ann'
+one=$(jq -r '.data[0].id' api.out)
+push=rtmp://127.0.0.1:1/live/secret
+outputs() { curl -sS "$URL/api/v1/streams/$one/outputs" | jq -e "$1"; }
+answers 200 PATCH "/v1/streams/$one" '{"output_rtmp_url": "'$push'"}'
+is '.output_rtmp_url == "'$push'"'
+outputs '.outputs | length == 1 and .[0].kind == "rtmp"' >/dev/null || fail "nothing is pushed: $(outputs .)"
+answers 200 PATCH "/v1/streams/$one" '{"output_rtmp_url": null}'
+is '.output_rtmp_url == null'
+await 20 outputs '.outputs | map(select(.state != "done")) == []'
 answers 201 POST /api/v1/streams '{"chain": []}' # not Daydream's
 other=$(jq -r .id api.out)
 answers 404 GET "/v1/streams/$other"
@@ -196,7 +216,9 @@ sdk "$URL" secret
 api GET /v1/streams >/dev/null
 [ "$(cat api.status)" = 401 ] || fail "without a token: $(cat api.status)"
 error 401 AUTH/UNAUTHORIZED ""
-another_server
+another_server --strict-sizes
+refused width POST /v1/streams "$(new '{"width": 256}')"
+refused height POST /v1/streams "$(new '{"height": 520}')"
 for model in stabilityai/sd-turbo prompthero/openjourney-v4; do
     answers 201 POST /v1/streams "$(new "{\"model_id\": \"$model\"}")"
     is '.status == "starting" or .status == "error"'

@@ -38,6 +38,7 @@ whole take.mp4
 [ "$(frames)" = "$told_frames" ] || fail "$(frames) frames, not $told_frames"
 awk -v a="$(seconds)" -v b="$told" 'BEGIN { exit !(a > b * 0.95 && a < b * 1.05 + 0.1) }' || fail "$(seconds) s, not $told"
 awk -v a="$told" -v b="$took" 'BEGIN { exit !(a > 3.9 && a < b + 2) }' || fail "recorded $told s in $took s"
+python3 "$SRC/tests/clients/in_sync.py" take.mp4 15 || fail "the recording is out of time"
 
 # ---- RTMP: nobody there, then somebody; gone, and back
 rtmp=$(free_port)

@@ -4,11 +4,13 @@
 # left in LOGS/page-*.png.
 . "$SRC/tests/e2e/lib.sh"
 export PLAYWRIGHT=$TOOLS/node_modules/playwright-core/index.mjs
-bash "$SRC/tests/abi/build.sh" "$TMP/plugins" controls not_elf || fail "the test's plugin cannot be built"
+bash "$SRC/tests/abi/build.sh" "$TMP/plugins" controls needs_weights not_elf || fail "the test's plugin cannot be built"
 page() { timeout 280 node "$SRC/tests/clients/page.mjs" "$URL" "$LOGS" "$@" || fail "the page does not do what it should"; }
 
 size=$(cat $(find "$SRC/host/http/web" -type f) | wc -c)
 [ "$size" -lt 153600 ] || fail "the page weighs $size bytes; 150 KB is the limit"
+
+! grep -rnE 'innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function' "$SRC/host/http/web" || fail "data could become markup or code"
 
 serve --plugins "$TMP/plugins"
 # what is embedded is what lies in the folder, and is kept by browsers
@@ -23,7 +25,7 @@ answered() { curl -sS -o got -w '%{http_code}' --path-as-is "$@"; }
 [ "$(answered -H "If-None-Match: $etag" "$URL/")" = 304 ] || fail "the page is sent again though it is known"
 [ "$(answered "$URL/web/nothing.js")" = 404 ] || fail "a file that is not there is there"
 [ "$(answered "$URL/web/../page.c")" != 200 ] || fail "a path leaves the folder"
-page first numbers choices texts prompts lists files size reload presets others chain views record again webrtc mjpeg phone keyboard
+page first numbers choices texts prompts lists files size reload presets others chain setup views record again streams webrtc mjpeg phone keyboard
 
 end() { kill -TERM "$SERVER" && wait "$SERVER" || fail "the server ended with $?"; }
 

@@ -1,4 +1,4 @@
-// api.js - the server's REST interface: JSON in and out, errors with the field they belong to.
+// api.js - the server's REST interface: JSON in and out, errors as sentences.
 import {h} from "./dom.js";
 
 const root = new URL(".", document.baseURI);
@@ -11,9 +11,6 @@ export class ApiError extends Error {
 	constructor(status, body) {
 		super(body?.error ?? `The server answered ${status}.`);
 		this.status = status;
-		this.code = body?.code ?? "";
-		this.field = body?.details?.field ?? null;
-		this.body = body;
 	}
 }
 

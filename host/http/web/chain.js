@@ -6,6 +6,9 @@ import {Panel} from "./panel.js";
 export class Chain {
 	panels = [];
 	selected = 0;
+	setup = null; // the panel of a plugin that is wanted, and could not be loaded
+	#wanted = null;
+	#refusal = null; // what the server said of it
 	app;
 	#signature = "";
 
@@ -15,7 +18,8 @@ export class Chain {
 		this.row = h("ol.chain", {label: "Plugins, in the order in which the picture goes through them"});
 		this.error = h("p.error", {role: "alert", hidden: true});
 		this.body = h("div");
-		root.append(h("div.chain-head", this.row, tool("add", "Add a plugin", (e) => this.pick(e.currentTarget, (id) => this.add(id)), "add-plugin")), this.error, this.body);
+		root.append(h("div.chain-head", this.row,
+			tool("add", "Add a plugin", (e) => this.pick(e.currentTarget, (id) => this.add(id)), "add-plugin")), this.error, this.body);
 	}
 
 	get panel() {
@@ -30,6 +34,29 @@ export class Chain {
 			this.#build(stream);
 		}
 		stream.chain.forEach((l, i) => this.panels[i].inForce(l.values));
+		if (this.#wanted && !/loading/.test(stream.state))
+			this.#settle(stream);
+	}
+
+	// Another chain was asked for: is it there? If not, the plugin that could not be loaded shows its
+	// controls all the same, for it may only want another value (a model).
+	#settle(stream) {
+		const wanted = this.#wanted;
+		this.#wanted = null;
+		const at = wanted.findIndex((l, i) => stream.chain[i]?.plugin !== l.plugin);
+		const plugin = this.app.plugins.find((p) => p.id === wanted[at]?.plugin);
+		if (!plugin)
+			return;
+		const set = this.setup = new Panel(this.app, -1, plugin, plugin.id, (values) => this.put(() => wanted.with(at, {plugin: plugin.id, values}), at));
+		const defaults = Object.entries(plugin.schema.properties).map(([n, s]) => [n, s.default]);
+		set.inForce({...Object.fromEntries(defaults), ...wanted[at].values});
+		if (this.#refusal?.field) // else the notice says it all
+			set.refused({...this.#refusal, asked: {}});
+		this.row.append(h("li.failed", h("button.pick", {onclick: () => this.select(this.panels.length)}, plugin.name), tool("close", `Leave ${plugin.name} out`, () => {
+			this.setup = null;
+			this.#build(stream);
+		})));
+		this.select(this.panels.length);
 	}
 
 	#build(stream) {
@@ -80,8 +107,9 @@ export class Chain {
 			li.classList.toggle("on", k === i);
 			li.firstChild.setAttribute("aria-pressed", String(k === i));
 		});
-		const panel = this.panels[i];
-		this.body.replaceChildren(panel ? panel.element : h("button.nothing", {onclick: (e) => this.pick(e.currentTarget, (id) => this.add(id))}, icon("add"), "Add a plugin"));
+		const panel = this.panels[i] ?? this.setup;
+		this.body.replaceChildren(panel ? panel.element
+			: h("button.nothing", {onclick: (e) => this.pick(e.currentTarget, (id) => this.add(id))}, icon("add"), "Add a plugin"));
 		this.inputs.replaceChildren(...(panel?.inputs.childElementCount ? [h("h2", "Input"), panel.inputs] : []));
 		panel?.see();
 	}
@@ -91,7 +119,10 @@ export class Chain {
 	}
 
 	refused(m) {
-		this.panels[m.link]?.refused(m);
+		if (m.n === undefined)
+			this.#refusal = m; // nothing that this page has set: a plugin that is being loaded
+		else
+			this.panels[m.link]?.refused(m);
 	}
 
 	marks() {
@@ -117,7 +148,10 @@ export class Chain {
 		const chain = edit(this.app.control.stream.chain.map(({plugin, values}) => ({plugin, values})));
 		try {
 			this.selected = select;
+			this.setup = this.#refusal = null;
 			await call("PATCH", this.app.control.path, {json: {chain}});
+			this.#wanted = chain;
+			setTimeout(() => this.state(this.app.control.stream), 500); // it may have failed by now
 		} catch (e) {
 			this.error.textContent = e.message;
 			this.error.hidden = false;

@@ -19,12 +19,13 @@ export class Field {
 		this.back = tool("reset", `Reset ${label}`, () => this.reset(), "back");
 		this.more = tool("more", `More on ${label}`, () => this.#menu(), "more");
 		this.wrong = h("p.error", {role: "alert", hidden: true});
-		this.element = h("div.field", {title: schema.description ?? "", "data-name": this.name, "data-type": schema.type},
+		this.element = h("div.field", {title: schema.description ?? "", "data-name": this.name},
 			h("div.row", this.control.element, this.back, this.more), this.wrong);
 		this.element.addEventListener("dblclick", (e) => e.target.closest("label, .label") && this.reset());
 		if (schema.ui?.is_load_param) {
 			this.element.classList.add("load");
-			this.element.querySelector("label, .label, .name, summary")?.append(h("em", {title: "Read when the plugin loads: changing it loads the plugin anew", role: "img", label: "loads anew"}, "↻"));
+			this.element.querySelector("label, .label, .name, summary")?.append(
+				h("em", {title: "Changing it loads the plugin anew", role: "img", label: "loads anew"}, "↻"));
 		}
 		this.find = `${label} ${names.join(" ")} ${schema.description ?? ""}`.toLowerCase();
 	}

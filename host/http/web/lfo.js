@@ -81,8 +81,8 @@ export function lfoForm(app, field) {
 	const id = unique("lfo");
 	const on = h("input", {type: "checkbox", id, checked: Boolean(now)});
 	const wave = h("select", {label: "Wave"}, Object.keys(WAVES).map((w) => h("option", {selected: w === now?.wave}, w)));
-	const rates = {"1/4": 0.25, "1/2": 0.5, 1: 1, 2: 2, 4: 4, 8: 8, 16: 16, 32: 32};
-	const beats = h("select", {label: "Beats for one wave"}, Object.keys(rates).map((b) => h("option", {selected: rates[b] === (now?.beats ?? 4), value: rates[b]}, `${b} beat${rates[b] > 1 ? "s" : ""}`)));
+	const beats = h("select", {label: "Beats for one wave"}, [0.25, 0.5, 1, 2, 4, 8, 16, 32].map((b) =>
+		h("option", {selected: b === (now?.beats ?? 4), value: b}, `${b} beats`)));
 	const depth = h("input", {type: "range", min: 0, max: 1, step: 0.01, value: now?.depth ?? 0.5, label: "Depth"});
 	const bpm = h("input.entry", {type: "number", min: 20, max: 300, step: 0.1, value: lfo.bpm, label: "Beats a minute", onchange: () => lfo.setBpm(Number(bpm.value))});
 	const apply = () => lfo.set(field.key, on.checked ? {wave: wave.value, beats: Number(beats.value), depth: Number(depth.value), base: base()} : null);

@@ -37,10 +37,9 @@ export class Logs {
 		if (line.n && line.n <= this.#last)
 			return;
 		this.#last = line.n ?? this.#last;
-		const level = LEVELS[line.level] ?? line.level ?? "info";
-		const when = line.time ? new Date(typeof line.time === "number" && line.time < 1e12 ? line.time * 1000 : line.time) : new Date();
+		const {level} = line;
 		const bottom = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < 30;
-		this.#list.append(h(`li.${level}`, h("time", when.toLocaleTimeString([], {hour12: false})), h("b", line.about ?? ""), h("span", line.text)));
+		this.#list.append(h(`li.${level}`, h("time", line.time?.slice(11, 19) ?? ""), h("b", line.about), h("span", line.text)));
 		while (this.#list.childElementCount > KEEP)
 			this.#list.firstChild.remove();
 		if (bottom)

@@ -89,12 +89,7 @@ export class RtcPublisher {
 			for (const track of media.getTracks()) {
 				if (track.kind === "video")
 					track.contentHint = "motion";
-				const t = pc.addTransceiver(track, {direction: "sendonly", streams: [media]});
-				if (track.kind === "video" && bitrate) {
-					const p = t.sender.getParameters();
-					p.encodings = [{maxBitrate: bitrate}];
-					t.sender.setParameters(p).catch(() => {});
-				}
+				pc.addTransceiver(track, {direction: "sendonly", streams: [media], sendEncodings: bitrate ? [{maxBitrate: bitrate}] : []});
 			}
 		}, calls);
 	}

@@ -144,13 +144,12 @@ export class Publisher {
 // Receives a stream's picture. calls: {frame(picture, timeUs)}, whose owner closes the picture (a
 // VideoFrame or an ImageBitmap); {failed(text)}.
 export class Viewer {
-	stats = {decoded: 0, late: 0};
 	#decoder = null;
 	#codec = "";
 	#needKey = true;
 	#drawing = false;
 
-	constructor(playback, {of = "result", codecs = "vp8,h264,jpeg"}, calls) {
+	constructor(playback, {of, codecs}, calls) {
 		this.calls = calls;
 		this.socket = new Lasting(() => socketUrl(`live/${seg(playback)}/view`, {codec: codecs, ...(of === "source" ? {of} : {})}), {
 			up: () => { this.#needKey = true; },
@@ -183,7 +182,6 @@ export class Viewer {
 		if (p.key && !this.#configure(p.codec === CODEC.vp8 ? "vp8" : h264Name(p.data)))
 			return;
 		if (this.#decoder.decodeQueueSize > 4 && !p.key) {
-			this.stats.late++;
 			this.#lost();
 			return;
 		}
@@ -204,7 +202,6 @@ export class Viewer {
 					frame.close();
 					return;
 				}
-				this.stats.decoded++;
 				this.calls.frame(frame, frame.timestamp);
 			},
 			error: (e) => {
@@ -223,14 +220,11 @@ export class Viewer {
 	}
 
 	async #jpeg(p) {
-		if (this.#drawing) {
-			this.stats.late++;
+		if (this.#drawing)
 			return;
-		}
 		this.#drawing = true;
 		try {
 			const picture = await createImageBitmap(new Blob([p.data], {type: "image/jpeg"}));
-			this.stats.decoded++;
 			this.calls.frame(picture, p.time);
 		} catch { /* half a picture: the next is whole */ } finally {
 			this.#drawing = false;

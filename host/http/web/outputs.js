@@ -118,6 +118,6 @@ export class Outputs {
 		this.links.dataset.now = text;
 		this.links.replaceChildren(...all.map(([label, link]) => h("div.link", h("label", label), h("span.line", null,
 			h("input", {type: "text", readOnly: true, value: link, label: label, onfocus: (e) => e.target.select()}),
-			tool("copy", `Copy: ${label}`, () => navigator.clipboard.writeText(link).then(() => toast("Copied."), () => toast("This browser does not let the page copy; the text can be selected.")))))));
+			tool("copy", `Copy: ${label}`, () => navigator.clipboard.writeText(link).then(() => toast("Copied."), () => toast("Select the text, and copy it by hand.")))))));
 	}
 }

@@ -10,8 +10,9 @@ export class Panel {
 	draft = {}; // load parameters that were changed and wait for a yes
 	values = {};
 
-	constructor(app, link, plugin, key) {
-		Object.assign(this, {app, link, plugin, key, schema: plugin.schema ?? {properties: {}}});
+	// `load`: the plugin does not run yet; this takes the values to load it with.
+	constructor(app, link, plugin, key, load = null) {
+		Object.assign(this, {app, link, plugin, key, load, schema: plugin.schema ?? {properties: {}}});
 		this.bar = h("div.reload", {role: "group", label: "Reload", hidden: true});
 		this.presets = new Presets(this);
 		this.search = h("input.search", {type: "search", placeholder: "Find a control  /", label: "Find a control", oninput: () => this.see()});
@@ -54,7 +55,9 @@ export class Panel {
 
 	#resolution([wide, high], env) {
 		const p = this.schema.properties;
-		const control = resolution({w: p[wide], h: p[high]}, {...env, set: ({w, h: hh}) => env.set({...(w === undefined ? {} : {[wide]: w}), ...(hh === undefined ? {} : {[high]: hh})})});
+		const control = resolution({w: p[wide], h: p[high]}, {
+			...env, set: (v) => env.set(Object.fromEntries(Object.entries(v).map(([k, n]) => [k === "w" ? wide : high, n]))),
+		});
 		control.pick = (v) => ({w: v[wide], h: v[high]});
 		return control;
 	}
@@ -79,7 +82,7 @@ export class Panel {
 		const now = {};
 		for (const [name, v] of Object.entries(values)) {
 			const field = this.fields.get(name);
-			if (field?.isLoad)
+			if (field?.isLoad || this.load)
 				this.draft[name] = v;
 			else
 				now[name] = v;
@@ -144,15 +147,20 @@ export class Panel {
 		this.bar.hidden = !names.length;
 		this.bar.dataset.names = names.join();
 		const label = (n) => this.fields.get(n)?.label ?? words(n);
-		this.bar.replaceChildren(h("p", {role: "alert"}, `${names.map(label).join(", ")}: ${this.plugin.name} has to load anew for this. The picture goes on until it is ready.`),
-			h("button.primary", {onclick: () => this.#reload()}, "Load anew"),
-			h("button", {onclick: () => this.#undo()}, "Leave it"));
+		this.bar.replaceChildren(h("p", {role: "alert"}, this.load ? `${this.plugin.name} is loaded with these values.`
+			: `${names.map(label).join(", ")}: ${this.plugin.name} has to load anew for this. The picture goes on until it is ready.`),
+		h("button.primary", {onclick: () => this.#reload()}, this.load ? "Load" : "Load anew"),
+		h("button", {onclick: () => this.#undo()}, "Leave it"));
 	}
 
 	#reload() {
 		const values = this.draft;
 		this.draft = {};
 		Object.assign(this.values, values);
+		if (this.load) {
+			this.load(this.values);
+			return;
+		}
 		Object.keys(values).forEach((n) => this.fields.get(n)?.pend(true));
 		this.app.control.set(this.link, values, {key: "reload", reload: true});
 		this.#ask();

@@ -11,7 +11,8 @@ export class Presets {
 		this.name = h("input", {type: "text", placeholder: "Name", label: "Name of the preset", maxLength: 64});
 		this.form = h("form.line", {hidden: true, onsubmit: (e) => { e.preventDefault(); this.#save(); }}, this.name, h("button.primary", "Save"),
 			tool("close", "Do not save", () => { this.form.hidden = true; }));
-		this.element = h("div.presets", {role: "group", label: "Presets"}, this.row, tool("save", "Save as a preset", () => { this.form.hidden = false; this.name.focus(); }),
+		this.element = h("div.presets", {role: "group", label: "Presets"}, this.row,
+			tool("save", "Save as a preset", () => { this.form.hidden = false; this.name.focus(); }),
 			tool("more", "More on presets", (e) => this.#menu(e.currentTarget)), this.form);
 		this.#list();
 	}
@@ -26,7 +27,8 @@ export class Presets {
 		} catch {
 			this.names = [];
 		}
-		this.row.replaceChildren(...this.names.map((name, i) => h("button", {title: i < 9 ? `Key ${i + 1}` : "", onclick: () => this.use(i)}, i < 9 ? h("kbd", String(i + 1)) : null, name)),
+		this.row.replaceChildren(...this.names.map((name, i) => h("button", {title: i < 9 ? `Key ${i + 1}` : "", onclick: () => this.use(i)},
+			i < 9 ? h("kbd", String(i + 1)) : null, name)),
 			...(this.names.length ? [] : [h("span.quiet", "No presets yet")]));
 	}
 
@@ -55,8 +57,7 @@ export class Presets {
 			f?.show({...this.panel.shown(f.names)});
 		}
 		const odd = Object.keys(values).filter((n) => !properties[n]);
-		if (odd.length)
-			toast(`Left out, since ${this.panel.plugin.name} does not have them: ${odd.join(", ")}.`);
+		odd.length && toast(`Left out, unknown here: ${odd.join(", ")}.`);
 	}
 
 	async #save() {
@@ -85,7 +86,8 @@ export class Presets {
 	}
 
 	#export() {
-		const a = h("a", {href: URL.createObjectURL(new Blob([JSON.stringify(this.panel.values, null, 2)], {type: "application/json"})), download: `${this.panel.plugin.id}.json`});
+		const file = new Blob([JSON.stringify(this.panel.values, null, 2)], {type: "application/json"});
+		const a = h("a", {href: URL.createObjectURL(file), download: `${this.panel.plugin.id}.json`});
 		a.click();
 		setTimeout(() => URL.revokeObjectURL(a.href), 1000);
 	}

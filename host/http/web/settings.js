@@ -25,7 +25,8 @@ export function openSettings(anchor, app) {
 	popover(anchor, h("div.settings", h("h3", "This browser"), rows, h("div.pair", h("label", {htmlFor: "set-mirror"}, "Mirror the picture here"), mirror),
 		h("p.quiet", `The picture comes by ${choices.transport[1][app.stage.transport]}.`),
 		h("h3", "MIDI"), midi.length ? midi : h("p.quiet", "Nothing learned. Every control has “MIDI learn” in its menu ( ⋯ )."),
-		h("div.line", ["record", "freeze", "black"].map((name) => h("button", {onclick: () => app.midi.learn(`action/${name}`, app.actions[name].label)}, `Learn ${name}`)))), {wide: true});
+		h("div.line", ["record", "freeze", "black"].map((name) =>
+			h("button", {onclick: () => app.midi.learn(`action/${name}`, app.actions[name].label)}, `Learn ${name}`)))), {wide: true});
 }
 
 export function change(key, value) {

@@ -150,7 +150,7 @@ export class Stage extends EventTarget {
 				frame: (picture, time) => pane.put(picture, time, which === "source" && this.view !== "source" ? KEPT_FRAMES : 1),
 				failed: (why) => this.#failed(which, why),
 			};
-			this.#viewers[which] = new Viewer(id, {of: which, codecs: this.#codecs()}, calls);
+			this.#viewers[which] = new Viewer(id, {of: which, codecs: [...new Set([this.app.settings.viewCodec, "vp8", "h264", "jpeg"])]}, calls);
 		} else if (way === "webrtc" && which === "result") {
 			pane.show("video");
 			this.#viewers[which] = new RtcViewer(id, {
@@ -162,11 +162,6 @@ export class Stage extends EventTarget {
 			pane.img.src = openUrl(`live/${seg(id)}/mjpeg`, which === "source" ? {of: "source"} : {});
 			this.#viewers[which] = {close: () => pane.img.removeAttribute("src")};
 		}
-	}
-
-	#codecs() {
-		const first = this.app.settings.viewCodec;
-		return [first, ...["vp8", "h264", "jpeg"].filter((c) => c !== first)].join(",");
 	}
 
 	#failed(which, why) {

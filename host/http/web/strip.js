@@ -35,15 +35,15 @@ export class Strip {
 		const age = await this.app.stage.age();
 		const set = (key, text) => { this.#values[key].textContent = text; };
 		set("fps", s.fps_out ? s.fps_out.toFixed(1) : "0");
-		set("model", ms(s.model_ms?.p50));
-		set("p95", ms(s.model_ms?.p95));
-		set("p99", ms(s.model_ms?.p99));
-		set("age", ms(age ?? (s.fps_out ? s.age_ms?.p50 : null)));
-		set("dropped", short(s.dropped ?? 0));
-		set("skipped", short((s.skipped ?? 0) + (s.repeated ?? 0)));
-		this.#values.dropped.parentElement.title = `${cells[5][3]}. Failed: ${s.failed ?? 0}, restarts: ${s.restarts ?? 0}, viewers: ${s.viewers ?? 0}, size: ${s.w ?? 0} × ${s.h ?? 0}`;
+		set("model", ms(s.model_ms.p50));
+		set("p95", ms(s.model_ms.p95));
+		set("p99", ms(s.model_ms.p99));
+		set("age", ms(age ?? (s.fps_out ? s.age_ms.p50 : null)));
+		set("dropped", short(s.dropped));
+		set("skipped", short(s.skipped + s.repeated));
+		this.#values.dropped.title = `failed: ${s.failed}, restarts: ${s.restarts}, viewers: ${s.viewers}`;
 		const at = performance.now();
-		this.#points.push({at, fps: s.fps_out ?? 0, age: age ?? s.age_ms?.p50 ?? 0});
+		this.#points.push({at, fps: s.fps_out, age: age ?? s.age_ms.p50 ?? 0});
 		while (this.#points[0].at < at - SECONDS * 1000)
 			this.#points.shift();
 		this.#graph();

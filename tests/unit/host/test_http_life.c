@@ -237,10 +237,12 @@ START_TEST(draining)
 {
     start();
     bool dry = true;
-    int fd = dial(f.port), stream = dial(f.port);
+    int fd = dial(f.port), stream = dial(f.port), socket_fd = dial(f.port);
+    say(socket_fd, HANDSHAKE, strlen(HANDSHAKE));
+    g_free(hear_head(socket_fd));
     say(fd, GET("/keep"), strlen(GET("/keep")));
     say(stream, GET("/drip/0"), strlen(GET("/drip/0")));
-    while (fixture_stats(&f).requests < 2)
+    while (fixture_stats(&f).requests < 3)
         g_usleep(1000);
     await(&drips, 1, "a stream");
     fixture_do(&f, drain, &dry);
@@ -261,6 +263,7 @@ START_TEST(draining)
     ck_assert(dry);
     close(fd);
     close(stream);
+    close(socket_fd);
     fixture_stop(&f);
 }
 END_TEST
@@ -429,7 +432,7 @@ START_TEST(encrypted)
     folder = g_dir_make_tmp("test_tls.XXXXXX", NULL);
     char *cert = tls_self_signed(folder, NULL, &key, &err);
     ck_assert_msg(cert != NULL, "%s", err.text);
-    f.options = (server_options){.tls_cert = cert, .tls_key = key};
+    f.options = (server_options){.tls_cert = cert, .tls_key = key, .idle_s = 2};
     start();
     int before = count_fds();
     for (int i = 0; i < 20; i++) {
@@ -462,6 +465,8 @@ START_TEST(encrypted)
     int plain = dial(f.port); /* HTTP where TLS is spoken */
     say(plain, GET("/hello/x"), strlen(GET("/hello/x")));
     g_free(hear(plain));
+    int silent = dial(f.port); /* no handshake at all */
+    g_free(hear(silent));
     expect_quiet(&f);
     await(&sockets, 0, "WebSockets");
     ck_assert_int_le(count_fds(), before);

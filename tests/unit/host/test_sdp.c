@@ -186,11 +186,11 @@ START_TEST(aiortc)
     ck_assert(audio < video); /* the order is the peer's */
     ck_assert_ptr_nonnull(strstr(text, " 192.0.2.2 41760 typ host"));
     ck_assert_ptr_null(strstr(text, "sha-512"));
-    g_free(text);
     /* Its sections have transports of their own; the first one's is what a bundle uses. */
     ck_assert_ptr_null(strstr(text, "60521"));
     ck_assert_ptr_null(strstr(text, "a=ice-ufrag:99UX"));
     ck_assert_ptr_nonnull(strstr(video, "a=ice-ufrag:ypRg\r\na=ice-pwd:5rIQ1Li1VKykLf42Gjx1Cu"));
+    g_free(text);
     /* A name instead of an address is not looked up. */
     char *named = with_all(offer, " 192.0.2.2 41760", " 5ab2c1.local 41760");
     text = narrow(named, CODEC_H264, &c);

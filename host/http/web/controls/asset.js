@@ -82,17 +82,7 @@ export function asset(schema, env) {
 	};
 	const pick = (path) => { show(path); env.set(path); };
 	return {
-		element: h("div.pair.text", {
-			ondragover: (e) => e.preventDefault(),
-			ondrop: async (e) => {
-				e.preventDefault();
-				try {
-					pick((await upload(e.dataTransfer.files[0])).path);
-				} catch (err) {
-					oops(err);
-				}
-			},
-		}, env.plain ? null : h("label", {htmlFor: env.id}, env.label), h("span.line", image, box, assetPicker(kind, pick))),
+		element: h("div.pair.text", env.plain ? null : h("label", {htmlFor: env.id}, env.label), h("span.line", image, box, assetPicker(kind, pick))),
 		show, get busy() { return document.activeElement === box && box.value !== value; },
 	};
 }

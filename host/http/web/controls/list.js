@@ -65,7 +65,8 @@ export function list(schema, env) {
 				: items.type === "object" ? object(items, {...env, label: title(i), set, bare: true, parent: env})
 				: controlFor(items, {...env, label: title(i), set, id: unique("item"), plain: true, parent: env});
 			part.frame = (at) => h(numbers ? "span.chip" : "div.item", {role: "group", label: title(at)}, part.element, h("span.tools", null,
-				numbers ? null : [tool("up", `Move ${title(at)} up`, () => at && g.move(at, at - 1)), tool("down", `Move ${title(at)} down`, () => at + 1 < g.value.length && g.move(at, at + 1))],
+				numbers ? null : [tool("up", `Move ${title(at)} up`, () => at && g.move(at, at - 1)),
+					tool("down", `Move ${title(at)} down`, () => at + 1 < g.value.length && g.move(at, at + 1))],
 				tool("close", `Remove ${title(at)}`, () => g.least || g.remove(at))));
 			return part;
 		},
@@ -85,7 +86,7 @@ function nextNumber(value, {minimum = -Infinity, maximum = Infinity, type}) {
 export function object(schema, env) {
 	let value = {};
 	const parts = inner(schema.properties).map(([name, s]) => {
-		const control = controlFor(s, {...env, parent: env, name, label: s.ui?.label ?? s.title ?? words(name), plain: false, bare: false, id: unique("part"), entryId: unique("entry"), reset: null,
+		const control = controlFor(s, {parent: env, name, label: s.ui?.label ?? s.title ?? words(name), id: unique("part"), entryId: unique("entry"),
 			set: (v) => { value = {...value, [name]: v}; see(); env.set(value); }});
 		return {name, control, needs: Object.entries(s.ui?.visible_if ?? {}), row: h("div.part", {title: s.description ?? ""}, control.element)};
 	});

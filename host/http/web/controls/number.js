@@ -41,7 +41,7 @@ export function entry(schema, env) {
 		onkeydown: (e) => {
 			const dir = {ArrowUp: 1, ArrowDown: -1, PageUp: 10, PageDown: -10}[e.key];
 			if (e.key === "Escape")
-				show(value), input.select();
+				show(value), input.blur();
 			if (!dir)
 				return;
 			e.preventDefault();
@@ -80,14 +80,6 @@ export function number(schema, env) {
 			env.set(v);
 		},
 		onpointerdown: () => { dragging = true; addEventListener("pointerup", up); addEventListener("pointercancel", up); },
-		onkeydown: (e) => {
-			if (e.shiftKey && /^Arrow/.test(e.key)) {
-				e.preventDefault();
-				const dir = e.key === "ArrowRight" || e.key === "ArrowUp" ? 10 : -10;
-				range.value = Number(range.value) + dir * step;
-				range.dispatchEvent(new Event("input"));
-			}
-		},
 		ondblclick: () => env.reset?.(),
 	});
 	const up = () => {

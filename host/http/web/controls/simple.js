@@ -65,7 +65,7 @@ export function text(schema, env) {
 				send();
 			} else if (e.key === "Escape") {
 				show(value);
-				mark();
+				box.blur();
 			}
 		},
 	});
