@@ -16,7 +16,8 @@
 #include <string.h>
 
 enum {
-    WAITING_MAX = 8,           /* packets; a quarter of a second */
+    WAITING_US = 250 * 1000,   /* for the oldest packet: then decoding lags behind; */
+    WAITING_MAX = 64,          /* and so many at most */
     WAITING_BYTES = 16 << 20,  /* and their size */
     BEHIND = 2,                /* with so many waiting, a key frame makes them superfluous */
     SILENT_MAX = 8,            /* packets without a picture: something is wrong */
@@ -337,11 +338,19 @@ static bool too_large(enum codec codec, const uint8_t *b, size_t n)
            (int64_t)((b[6] | b[7] << 8) & 0x3fff) * ((b[8] | b[9] << 8) & 0x3fff) > PIXELS_MAX;
 }
 
+/* When a waiting packet was pushed: its offset, of which decoders make nothing. */
+static int64_t came(const GstBuffer *b)
+{
+    return (int64_t)GST_BUFFER_OFFSET(b);
+}
+
 /* Is the packet to be left out? Lock held. */
-static bool left_out(decoder *d, size_t n, bool key, bool *ask)
+static bool left_out(decoder *d, size_t n, bool key, int64_t now, bool *ask)
 {
     unsigned count = g_queue_get_length(&d->waiting);
-    bool full = count >= WAITING_MAX || d->waiting_bytes + n > WAITING_BYTES;
+    GstBuffer *oldest = g_queue_peek_head(&d->waiting);
+    bool full = count >= WAITING_MAX || d->waiting_bytes + n > WAITING_BYTES ||
+                (oldest && now - came(oldest) > WAITING_US);
     if (key && (full || count > BEHIND))
         drop_waiting(d);
     if (!key && (full || d->wants_key)) {
@@ -362,9 +371,11 @@ void decoder_push(decoder *d, const void *bytes, size_t n, int64_t pts_us, bool 
         return;
     }
     bool ask = false;
+    int64_t now = g_get_monotonic_time();
     g_mutex_lock(&d->lock);
-    if (!left_out(d, n, key, &ask)) {
+    if (!left_out(d, n, key, now, &ask)) {
         GstBuffer *b = gst_buffer_new_memdup(bytes, n);
+        GST_BUFFER_OFFSET(b) = (guint64)now;
         /* Decoders want times that grow. */
         d->last_us = MAX(MAX(pts_us, 0), d->last_us + 1);
         GST_BUFFER_PTS(b) = (GstClockTime)d->last_us * GST_USECOND;

@@ -36,12 +36,26 @@ def cpu():
 async def publish(stream, packets, n):
     async with server.socket(f'/live/{stream["publish_key"]}/publish') as ws:
         await ws.recv()
-        started, i = time.monotonic() + n / 30 / count, 0  # not all at once
-        while True:
-            await asyncio.sleep(max(0, started + i / 30 - time.monotonic()))
-            data, key = packets[i % len(packets)]
-            await ws.send(pack(codec, data, key, 0, 33333))
-            i += 1
+        at, wanted = 0, asyncio.Event()
+
+        async def listen():
+            async for message in ws:
+                if json.loads(message)["type"] == "keyframe":
+                    wanted.set()
+        listener = asyncio.create_task(listen())
+        await asyncio.sleep(n / 30 / count)  # not all at once
+        try:
+            while True:
+                now = time.monotonic()
+                if wanted.is_set():
+                    wanted.clear()
+                    at = 0  # is a key frame
+                data, key = packets[at % len(packets)]
+                await ws.send(pack(codec, data, key, 0, 33333))
+                at += 1
+                await asyncio.sleep(max(0, now + 1 / 30 - time.monotonic()))
+        finally:
+            listener.cancel()
 
 
 async def view(stream, seen):
