@@ -45,7 +45,6 @@ enum {
     LEFT_MAX_US = 2000000, /* of silence after a farewell (RTCP BYE) */
     STREAMS_MAX = 8,       /* that one peer may send */
 };
-#define TWCC "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 #define MSID "scope" /* of picture and sound: players show one stream */
 
 struct rtc { /* counted by g_atomic_rc_box */
@@ -397,7 +396,7 @@ static void add_receiver(rtc *r)
 {
     const sdp_choice *c = &r->choice;
     char *extension =
-        c->twcc_id ? g_strdup_printf(",extmap-%d=(string)" TWCC, c->twcc_id) : g_strdup("");
+        c->twcc_id ? g_strdup_printf(",extmap-%d=(string)" SDP_TWCC, c->twcc_id) : g_strdup("");
     char *text = g_strdup_printf("application/x-rtp,media=video,encoding-name=%s,payload=%d,"
                                  "clock-rate=90000%s",
                                  c->video == CODEC_H264 ? "H264" : "VP8", c->video_pt, extension);
@@ -463,7 +462,7 @@ static int add_senders(rtc *r, GstSDPMessage *offer, bool sound, scope_error *er
         GstSDPMedia *m = (GstSDPMedia *)gst_sdp_message_get_media(offer, i);
         bool video = !strcmp(gst_sdp_media_get_media(m), "video");
         rtp_out_options o = {video ? c->video : c->audio, video ? c->video_pt : c->audio_pt,
-                             video ? c->twcc_id : 0};
+                             video ? c->twcc_id : 0, video ? c->playout_id : 0};
         if (video && !(r->video = add_sender(r, (int)i, &o, err)))
             return -1;
         if (!video && sound && !(r->sound = add_sender(r, (int)i, &o, err)))

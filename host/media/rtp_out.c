@@ -4,9 +4,10 @@
  */
 #include "rtp_out.h"
 #include "elements.h"
+#include "sdp.h"
 
 #include <gst/app/gstappsrc.h>
-#include <gst/rtp/gstrtpbasepayload.h>
+#include <gst/rtp/gstrtpbuffer.h>
 #include <gst/rtp/gstrtphdrext.h>
 #include <gst/video/video.h>
 
@@ -14,7 +15,6 @@ enum {
     MTU = 1200,
     WAITING_MAX = 25, /* packets; more are not taken */
 };
-#define TWCC "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 
 typedef struct form {
     enum codec codec;
@@ -68,12 +68,61 @@ static GstPadProbeReturn on_event(GstPad *pad, GstPadProbeInfo *info, gpointer d
 
 static void number_packets(GstElement *pay, int id)
 {
-    GstRTPHeaderExtension *ext = gst_rtp_header_extension_create_from_uri(TWCC);
+    GstRTPHeaderExtension *ext = gst_rtp_header_extension_create_from_uri(SDP_TWCC);
     if (!ext)
         return; /* then there is no bandwidth estimate */
     gst_rtp_header_extension_set_id(ext, (guint)id);
     g_signal_emit_by_name(pay, "add-extension", ext);
     gst_object_unref(ext);
+}
+
+static gboolean mark_packet(GstBuffer **packet, guint i, gpointer id)
+{
+    static const guint8 at_once[3] = {0}; /* 12 bits each: the least and the longest, in 10 ms */
+    GstRTPBuffer rtp = GST_RTP_BUFFER_INIT;
+    (void)i;
+    *packet = gst_buffer_make_writable(*packet);
+    if (gst_rtp_buffer_map(*packet, GST_MAP_READWRITE, &rtp)) {
+        gst_rtp_buffer_add_extension_onebyte_header(&rtp, (guint8)GPOINTER_TO_INT(id), at_once,
+                                                    sizeof at_once);
+        gst_rtp_buffer_unmap(&rtp);
+    }
+    return TRUE;
+}
+
+static GstPadProbeReturn on_packets(GstPad *pad, GstPadProbeInfo *info, gpointer id)
+{
+    (void)pad;
+    if (info->type & GST_PAD_PROBE_TYPE_BUFFER_LIST) {
+        GstBufferList *list = gst_buffer_list_make_writable(GST_PAD_PROBE_INFO_BUFFER_LIST(info));
+        info->data = list;
+        gst_buffer_list_foreach(list, mark_packet, id);
+    } else {
+        GstBuffer *packet = GST_PAD_PROBE_INFO_BUFFER(info);
+        mark_packet(&packet, 0, id);
+        info->data = packet;
+    }
+    return GST_PAD_PROBE_OK;
+}
+
+/* Browsers else hold pictures back to smooth their rhythm. */
+static void show_at_once(GstElement *pay, int id)
+{
+    GstPad *pad = gst_element_get_static_pad(pay, "src");
+    gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER | GST_PAD_PROBE_TYPE_BUFFER_LIST, on_packets,
+                      GINT_TO_POINTER(id), NULL);
+    gst_object_unref(pad);
+}
+
+/* For caps: ",extmap-4=(string)URI"; for g_free. */
+static char *extensions_of(const rtp_out_options *o)
+{
+    GString *to = g_string_new(NULL);
+    if (o->twcc_id)
+        g_string_append_printf(to, ",extmap-%d=(string)" SDP_TWCC, o->twcc_id);
+    if (o->playout_id)
+        g_string_append_printf(to, ",extmap-%d=(string)" SDP_PLAYOUT, o->playout_id);
+    return g_string_free(to, FALSE);
 }
 
 GstElement *rtp_out_add(GstBin *bin, const rtp_out_options *o, GstPad **src,
@@ -82,18 +131,17 @@ GstElement *rtp_out_add(GstBin *bin, const rtp_out_options *o, GstPad **src,
     const form *f = form_of(o->codec);
     guint ssrc = g_random_int();
     GError *cause = NULL;
-    char *extension =
-        o->twcc_id ? g_strdup_printf(",extmap-%d=(string)" TWCC, o->twcc_id) : g_strdup("");
+    char *extensions = extensions_of(o);
     char *text = g_strdup_printf(
         "appsrc name=%s is-live=true format=time max-bytes=0 max-buffers=%d "
         "leaky-type=downstream caps=\"%s\" ! %s name=pay pt=%d ssrc=%u mtu=%d ! "
         "capsfilter caps=\"application/x-rtp,media=%s,encoding-name=%s,payload=%d,clock-rate=%d,"
         "ssrc=(uint)%u%s\"",
         f->media, 2 * WAITING_MAX, f->in, f->pay, o->pt, ssrc, MTU, f->media, f->name, o->pt,
-        f->rate, ssrc, extension);
+        f->rate, ssrc, extensions);
     GstElement *part = gst_parse_bin_from_description(text, TRUE, &cause);
     g_free(text);
-    g_free(extension);
+    g_free(extensions);
     if (!part) {
         error_set(err, SCOPE_EIO, "", "cannot send %s: %s", codec_name(o->codec), cause->message);
         g_error_free(cause);
@@ -103,6 +151,8 @@ GstElement *rtp_out_add(GstBin *bin, const rtp_out_options *o, GstPad **src,
                *from = gst_bin_get_by_name(GST_BIN(part), f->media);
     if (o->twcc_id)
         number_packets(pay, o->twcc_id);
+    if (o->playout_id)
+        show_at_once(pay, o->playout_id);
     GstPad *pad = gst_element_get_static_pad(from, "src");
     asker *a = g_new(asker, 1);
     *a = (asker){want_key, ctx};

@@ -15,7 +15,6 @@ enum {
     CANDIDATES_MAX = 32,
     EXTENSION_MAX = 14, /* of one-byte RTP header extensions, RFC 8285 */
 };
-#define TWCC "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 
 typedef struct section {
     int first, end; /* lines, the first is its m= line; end 0: there is none */
@@ -29,8 +28,8 @@ typedef struct offer {
 
 /* What is kept of one section. */
 typedef struct kept {
-    int pt, rtx, twcc;     /* 0: none */
-    const char *direction; /* static */
+    int pt, rtx, twcc, playout; /* 0: none */
+    const char *direction;      /* static */
 } kept;
 
 /* ---- lines ----------------------------------------------------------------------------------- */
@@ -191,22 +190,23 @@ static int find_rtx(const offer *o, section s, int pt)
     return found;
 }
 
-/* "4 URI", "4/sendonly URI ..." */
-static int extension(const char *value)
+/* The number in "4 URI", "4/sendonly URI ..."; 0 when it is another extension, or cannot be used.
+ */
+static int extension(const char *value, const char *name)
 {
     char *end;
     guint64 id = g_ascii_strtoull(value, &end, 10);
-    const char *uri = strchr(end, ' ');
-    bool twcc = uri && after(uri + 1, TWCC) && (!uri[sizeof TWCC] || uri[sizeof TWCC] == ' ');
-    return twcc && (*end == ' ' || *end == '/') && id >= 1 && id <= EXTENSION_MAX ? (int)id : 0;
+    const char *uri = strchr(end, ' '), *rest = uri ? after(uri + 1, name) : NULL;
+    bool ours = rest && (!*rest || *rest == ' ') && (*end == ' ' || *end == '/');
+    return ours && id >= 1 && id <= EXTENSION_MAX ? (int)id : 0;
 }
 
-static int find_twcc(const offer *o, section s)
+static int find_extension(const offer *o, section s, const char *name)
 {
     int id = 0;
     for (int i = s.first; i < s.end && !id; i++) {
         const char *value = after(o->line[i], "a=extmap:");
-        id = value ? extension(value) : 0;
+        id = value ? extension(value, name) : 0;
     }
     return id;
 }
@@ -408,8 +408,6 @@ static bool keep_attribute(const char *a, const kept *k)
         int pt = payload_type(value, ' ', &rest);
         return pt >= 0 && (pt == k->pt || (k->rtx && pt == k->rtx));
     }
-    if (!strcmp(name, "extmap"))
-        return k->twcc && extension(value) == k->twcc;
     if (!strcmp(name, "candidate"))
         return keep_candidate(value);
     return in_list(name, of_section, G_N_ELEMENTS(of_section));
@@ -437,6 +435,10 @@ static void write_section(GString *to, const offer *o, section s, const kept *k)
         g_string_append_printf(to, "a=%s%s%s\r\n", of_transport[i], *value ? ":" : "", value);
     }
     g_string_append_printf(to, "a=%s\r\n", k->direction);
+    if (k->twcc)
+        g_string_append_printf(to, "a=extmap:%d " SDP_TWCC "\r\n", k->twcc);
+    if (k->playout)
+        g_string_append_printf(to, "a=extmap:%d " SDP_PLAYOUT "\r\n", k->playout);
     for (int i = s.first + 1, candidates = 0; i < s.end; i++) {
         const char *a = after(o->line[i], "a=");
         bool candidate = a && after(a, "candidate:");
@@ -480,7 +482,12 @@ static int choose_video(const offer *o, enum codec prefer, kept *k, sdp_choice *
                          "H.264 with packetization-mode=1");
     choice->video_pt = k->pt;
     choice->rtx_pt = k->rtx = find_rtx(o, o->video, k->pt);
-    choice->twcc_id = k->twcc = find_twcc(o, o->video);
+    choice->twcc_id = k->twcc = find_extension(o, o->video, SDP_TWCC);
+    if (choice->receives)
+        k->playout = find_extension(o, o->video, SDP_PLAYOUT);
+    if (k->playout == k->twcc)
+        k->playout = 0;
+    choice->playout_id = k->playout;
     return 0;
 }
 

@@ -158,6 +158,8 @@ START_TEST(viewers)
         ck_assert_ptr_nonnull(
             strstr(v, i % 2 ? "apt=108" : "apt=96")); /* lost packets come again */
         ck_assert_ptr_nonnull(strstr(v, "transport-wide-cc"));
+        ck_assert_ptr_nonnull(strstr(v, "a=extmap:5 http://www.webrtc.org/experiments/rtp-hdrext/"
+                                        "playout-delay\r\n"));
         ck_assert_ptr_nonnull(strstr(v, "a=sendonly"));
         ck_assert_ptr_nonnull(strstr(a, i < 2 ? "a=sendonly" : "a=inactive"));
         /* one stream of both, or players show the last alone */

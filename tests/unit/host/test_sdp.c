@@ -70,11 +70,11 @@ START_TEST(chromium_publishes)
         "a=setup:actpass",
         "a=rtcp-mux",
         "a=sendonly",
+        "a=extmap:4 "
+        "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
         "a=rtcp:9 IN IP4 0.0.0.0",
         "a=ice-options:trickle",
         "a=mid:0",
-        "a=extmap:4 "
-        "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
         "a=msid:- 1236a4ee-4dd4-440f-bec9-07d79879dd4c",
         "a=rtcp-rsize",
         "a=rtpmap:108 H264/90000",
@@ -116,6 +116,7 @@ START_TEST(chromium_publishes)
     ck_assert_int_eq(c.audio, CODEC_OPUS);
     ck_assert_int_eq(c.audio_pt, 111);
     ck_assert_int_eq(c.twcc_id, 4);
+    ck_assert_int_eq(c.playout_id, 0); /* for what is shown to it */
     ck_assert(c.sends && !c.receives);
     g_free(text);
     g_free(offer);
@@ -131,6 +132,7 @@ START_TEST(chromium_watches)
     ck_assert_int_eq(c.video_pt, 96);
     ck_assert_int_eq(c.rtx_pt, 97);
     ck_assert_int_eq(c.twcc_id, 4);
+    ck_assert_int_eq(c.playout_id, 5);
     ck_assert(!c.sends && c.receives);
     ck_assert_ptr_nonnull(strstr(text, "m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\n"));
     ck_assert_ptr_nonnull(strstr(text, "a=fmtp:97 apt=96\r\n"));
@@ -169,6 +171,13 @@ START_TEST(firefox)
     text = narrow(offer, CODEC_VP8, &c);
     ck_assert_int_eq(c.video, CODEC_VP8);
     ck_assert(c.receives && !c.sends);
+    /* "6/recvonly" is fine, and said plainly further on */
+    char *line = g_strdup_printf("a=extmap:%d http://www.webrtc.org/experiments/rtp-hdrext/"
+                                 "playout-delay\r\n",
+                                 c.playout_id);
+    ck_assert_int_gt(c.playout_id, 0);
+    ck_assert_ptr_nonnull(strstr(text, line));
+    g_free(line);
     g_free(text);
     g_free(offer);
 }
@@ -241,7 +250,9 @@ START_TEST(formats)
     g_free(bundled);
     g_free(only);
     /* An extension number that needs longer headers is not used. */
-    char *far = with_all(offer, "a=extmap:4 ", "a=extmap:15 ");
+    char *near = with_all(offer, "a=extmap:4 ", "a=extmap:15 "),
+         *far = with_all(near, "a=extmap:5 ", "a=extmap:4294967297 ");
+    g_free(near);
     text = narrow(far, CODEC_VP8, &c);
     ck_assert_int_eq(c.twcc_id, 0);
     ck_assert_ptr_null(strstr(text, "extmap"));
