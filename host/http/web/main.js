@@ -66,7 +66,7 @@ const app = {
 		listenTo(app.control);
 	},
 };
-window.scope = app; // for tests, and for the curious
+window.scope = app; // for tests
 
 function listenTo(control) {
 	let watched = null, resume = !alone;
@@ -178,7 +178,7 @@ function actions() {
 	const {stage} = app;
 	Object.assign(app.actions, {
 		full: {key: "f", label: "Fullscreen", run: () => stage.fullscreen()},
-		view: {key: "v", label: "Next view: result, side by side, wipe, source", run: () => stage.nextView()},
+		view: {key: "v", label: "Next view: beside, wipe, source", run: () => stage.nextView()},
 		record: {key: "r", label: "Record, and stop", run: () => app.outputs.toggleRecord()},
 		freeze: {key: " ", label: "Freeze the picture here", run: () => stage.freeze()},
 		black: {key: "b", label: "Blackout here", run: () => stage.blackout()},
