@@ -183,7 +183,7 @@ function actions() {
 		freeze: {key: " ", label: "Freeze the picture here", run: () => stage.freeze()},
 		black: {key: "b", label: "Blackout here", run: () => stage.blackout()},
 		mirror: {key: "m", label: "Mirror the picture here", run: () => stage.setMirror(!stage.mirrored)},
-		window: {key: "o", label: "The picture in a window of its own", run: () => window.open(app.outputUrl(), "scope-output", "popup,width=960,height=720")},
+		window: {key: "o", label: "The picture in a window of its own", run: () => window.open(app.outputUrl(), "scope-output", "popup")},
 		tap: {key: "t", label: "Tap the tempo of the LFOs", run: () => toast(`${app.lfo.tap()} bpm`, {ms: 1200})},
 		log: {key: "l", label: "Log", run: () => app.logs.toggle()},
 		find: {key: "/", label: "Find a control", run: () => { showTab("controls"); app.chain.panel?.search.focus(); }},
