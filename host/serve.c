@@ -205,9 +205,11 @@ int command_serve(int argc, char **argv)
         return code;
     }
     signal(SIGPIPE, SIG_IGN);
-    /* A WebRTC session has two dozen threads. With an arena for each, what sessions leave free is
-     * too scattered to be given back, and the process grows with every one. */
+    /* A WebRTC session has two dozen threads, and pictures come and go. With an arena for each
+     * thread, and pictures among small things, what is free is too scattered to be given back, and
+     * the process grows with every session. */
     mallopt(M_ARENA_MAX, 2);
+    mallopt(M_MMAP_THRESHOLD, 128 << 10);
     log_open(!strcmp(s.o.log, "json"), level_of(s.o.log_level));
     s.app.options = &s.o;
     s.app.started_us = g_get_monotonic_time();
