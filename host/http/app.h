@@ -33,6 +33,9 @@ stream *app_by_key(request *r, enum stream_key which, response **answer);
 /* Attached to a stream (any data): its HLS output begins when it is first asked for. */
 #define HLS_ON_DEMAND "hls on demand"
 
+/* End the stream, whose recordings are finished first, and then answer. To be returned. */
+response *app_remove(request *r, stream *s, response *answer);
+
 /* The schemas that the routes below refer to. */
 void shapes_tell(server *s);
 void daydream_shapes(server *s); /* those of daydream_routes, which shapes_tell tells, too */

@@ -246,8 +246,8 @@ static response *remove_by_query(request *r)
     daydream *d = find(r, id, &bad);
     if (!d)
         return bad;
-    live_remove(app_of(r)->live, d->stream);
-    return response_json(200, json_pack("{s:b, s:{}}", "success", 1, "data"));
+    return app_remove(r, d->stream,
+                      response_json(200, json_pack("{s:b, s:{}}", "success", 1, "data")));
 }
 
 static response *remove_by_path(request *r)
@@ -256,8 +256,7 @@ static response *remove_by_path(request *r)
     daydream *d = find_by_path(r, &bad);
     if (!d)
         return bad;
-    live_remove(app_of(r)->live, d->stream);
-    return response_text(204, NULL, "");
+    return app_remove(r, d->stream, response_text(204, NULL, ""));
 }
 
 static response *status(request *r)

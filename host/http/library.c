@@ -345,7 +345,10 @@ static response *logs(request *r)
 {
     enum { LINES_MAX = 1000 };
     const char *after = request_query(r, "after");
-    uint64_t n = after ? g_ascii_strtoull(after, NULL, 10) : 0;
+    guint64 n = 0;
+    if (after && !g_ascii_string_to_unsigned(after, 10, 0, G_MAXUINT64, &n, NULL))
+        return response_error(r, 400, "REQUEST/INVALID", "after",
+                              "after: \"%.40s\" is no number of a line", after);
     return response_json(200, json_pack("{s:o}", "lines", log_tail(n, LINES_MAX)));
 }
 

@@ -31,7 +31,7 @@ static response *of_malloc(int status, const char *type, char *text)
 
 response *response_json(int status, json_t *body)
 {
-    char *text = json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY);
+    char *text = json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
     json_decref(body);
     g_assert(text);
     return of_malloc(status, "application/json", text);

@@ -88,7 +88,7 @@ static int apply(stream *s, const json_t *body, scope_error *err)
 static response *create(request *r)
 {
     response *bad;
-    json_t *body = request_json(r, true, &bad);
+    json_t *body = request_json(r, false, &bad);
     if (!body)
         return bad;
     scope_error err;
@@ -132,8 +132,7 @@ static response *delete (request *r)
     stream *s = app_stream(r, &bad);
     if (!s)
         return bad;
-    live_remove(app_of(r)->live, s);
-    return response_json(200, json_pack("{s:b, s:{}}", "success", 1, "data"));
+    return app_remove(r, s, response_json(200, json_pack("{s:b, s:{}}", "success", 1, "data")));
 }
 
 static response *reset(request *r)
@@ -223,13 +222,16 @@ static response *patch_link(request *r)
     scope_error err;
     if (!body)
         return bad;
-    json_t *values = json_object_get(body, "values");
+    json_t *values = json_object_get(body, "values"), *anew = json_object_get(body, "reload");
     if (unknown_member(body, known, &err))
         return response_fault(r, "STREAMS/INVALID_PARAMS", &err);
     if (!json_is_object(values))
         return response_error(r, 400, "STREAMS/INVALID_PARAMS", "values",
                               "values: give an object of parameters");
-    bool reload = json_is_true(json_object_get(body, "reload"));
+    if (anew && !json_is_boolean(anew))
+        return response_error(r, 400, "STREAMS/INVALID_PARAMS", "reload",
+                              "reload: give true or false");
+    bool reload = json_is_true(anew);
     uint64_t tag = control_tag();
     int64_t done = stream_set(s, link, values, reload ? STREAM_RELOAD : STREAM_REFUSE_RELOAD,
                               "rest", tag, &err);

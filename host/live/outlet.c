@@ -437,6 +437,7 @@ json_t *outlet_list(stream *s)
 /* Everybody's end, waited for. */
 typedef struct closing {
     live *live;
+    char *id; /* owned; of the one stream that is meant, or NULL */
     void (*done)(void *ctx);
     void *ctx;
 } closing;
@@ -445,8 +446,10 @@ static gboolean look_whether_closed(gpointer user)
 {
     closing *c = user;
     for (int i = 0; i < live_count(c->live); i++) {
-        outlets *all = stream_attached(live_at(c->live, i), "outlets");
-        for (guint k = 0; all && k < all->list->len; k++) {
+        stream *s = live_at(c->live, i);
+        outlets *all = stream_attached(s, "outlets");
+        bool meant = !c->id || !strcmp(c->id, stream_id(s));
+        for (guint k = 0; all && meant && k < all->list->len; k++) {
             if (((outlet *)all->list->pdata[k])->thread)
                 return G_SOURCE_CONTINUE;
         }
@@ -455,16 +458,38 @@ static gboolean look_whether_closed(gpointer user)
     return G_SOURCE_REMOVE;
 }
 
+static void closing_free(gpointer user)
+{
+    closing *c = user;
+    g_free(c->id);
+    g_free(c);
+}
+
+static void await_closed(live *l, const char *id, void (*done)(void *ctx), void *ctx)
+{
+    closing *c = g_new(closing, 1);
+    *c = (closing){l, g_strdup(id), done, ctx};
+    g_timeout_add_full(G_PRIORITY_DEFAULT, CLOSING_MS, look_whether_closed, c, closing_free);
+}
+
+static void close_outlets_of(stream *s)
+{
+    outlets *all = stream_attached(s, "outlets");
+    for (guint k = all ? all->list->len : 0; k > 0; k--)
+        close_one(all->list->pdata[k - 1], NULL, NULL);
+}
+
 void outlet_close_all(live *l, void (*done)(void *ctx), void *ctx)
 {
-    for (int i = 0; i < live_count(l); i++) {
-        outlets *all = stream_attached(live_at(l, i), "outlets");
-        for (guint k = all ? all->list->len : 0; k > 0; k--)
-            close_one(all->list->pdata[k - 1], NULL, NULL);
-    }
-    closing *c = g_new(closing, 1);
-    *c = (closing){l, done, ctx};
-    g_timeout_add_full(G_PRIORITY_DEFAULT, CLOSING_MS, look_whether_closed, c, g_free);
+    for (int i = 0; i < live_count(l); i++)
+        close_outlets_of(live_at(l, i));
+    await_closed(l, NULL, done, ctx);
+}
+
+void outlet_close_stream(stream *s, void (*done)(void *ctx), void *ctx)
+{
+    close_outlets_of(s);
+    await_closed(stream_live(s), stream_id(s), done, ctx);
 }
 
 const char *outlet_hls_folder(stream *s)

@@ -20,8 +20,9 @@ json_t *outlet_open(stream *s, const json_t *what, scope_error *err);
 int outlet_close(stream *s, const char *id, void (*done)(void *ctx, const json_t *last), void *ctx,
                  scope_error *err);
 json_t *outlet_list(stream *s); /* array; new reference [main] */
-/* Finish every outlet of every stream, then done(ctx). [main] */
+/* Finish every outlet of every stream, or of one, then done(ctx). [main] */
 void outlet_close_all(live *l, void (*done)(void *ctx), void *ctx);
+void outlet_close_stream(stream *s, void (*done)(void *ctx), void *ctx);
 /* Give recordings that a killed server has left behind their names, cut down to what can be played.
  * At the start. [main] */
 void outlet_recover(live *l);

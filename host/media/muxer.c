@@ -12,6 +12,7 @@
 
 #include <gst/app/gstappsrc.h>
 #include <gst/video/video.h>
+#include <malloc.h>
 #include <string.h>
 
 enum {
@@ -247,6 +248,7 @@ void muxer_close(muxer *m)
     gst_object_unref(m->pipeline);
     g_free(m->about);
     g_free(m);
+    malloc_trim(0); /* the heap of a pipeline's threads is kept otherwise, one after another */
 }
 
 /* ---- working ------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@
 
 #include <gst/app/gstappsink.h>
 #include <gst/video/video.h>
+#include <malloc.h>
 #include <string.h>
 
 enum {
@@ -330,6 +331,7 @@ void player_close(player *p)
     g_free(p->input);
     g_free(p->about);
     g_free(p);
+    malloc_trim(0); /* the heap of a pipeline's threads is kept otherwise, one after another */
 }
 
 /* ---- playing ------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@
 #define SD_PLACES_H
 
 /* The real path of what a person calls `path`: a file or folder, or OWNER/NAME[/FILE] that was
- * downloaded (OWNER/NAME:FILE too), or that came with the plugin. Owned by the caller; NULL when there is nothing. [load] */
+ * downloaded (OWNER/NAME:FILE too), or that came with the plugin. Owned by the caller; NULL when
+ * there is nothing. [load] */
 char *places_find(const char *path);
 /* The same of a whole model: a folder without model_index.json that holds one .safetensors is that
  * file. */

@@ -402,6 +402,7 @@ const steps = {
         await page.getByRole("menuitem", {name: "Remove"}).click();
         await until("one plugin", async () => await page.locator(".chain li").count() === 1);
         await received(page, 5);
+        check(await page.locator(".chain .failed").count() === 0, "a plugin that was removed is missed");
     },
 
     async setup() {

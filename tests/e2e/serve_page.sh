@@ -27,7 +27,10 @@ answered() { curl -sS -o got -w '%{http_code}' --path-as-is "$@"; }
 [ "$(answered "$URL/web/../page.c")" != 200 ] || fail "a path leaves the folder"
 page first numbers choices texts prompts lists files size reload presets others chain setup views record again streams webrtc mjpeg phone keyboard
 
-end() { kill -TERM "$SERVER" && wait "$SERVER" || fail "the server ended with $?"; }
+end() {
+    kill -TERM "$SERVER" && wait "$SERVER" || fail "the server ended with $?"
+    rm serve.out # it says where the next one is
+}
 
 # the plugin that is for use, with the model that ships, as `make live` starts them
 end

@@ -1,5 +1,5 @@
 // chain.js - the plugins of a stream in a row: add, replace, move, remove; each has its panel.
-import {h, icon, tool, menu, popover} from "./dom.js";
+import {h, icon, tool, menu, popover, oops} from "./dom.js";
 import {call} from "./api.js";
 import {Panel} from "./panel.js";
 
@@ -35,15 +35,20 @@ export class Chain {
 		}
 		stream.chain.forEach((l, i) => this.panels[i].inForce(l.values));
 		if (this.#wanted && !/loading/.test(stream.state))
-			this.#settle(stream);
+			this.#settle(stream).catch(oops);
 	}
 
-	// Another chain was asked for: is it there? If not, the plugin that could not be loaded shows its
-	// controls all the same, for it may only want another value (a model).
-	#settle(stream) {
+	// Is the chain there that was asked for? If not, the plugin that could not be loaded shows its
+	// controls all the same: it may only want another value.
+	async #settle(stream) {
 		const wanted = this.#wanted;
+		const missing = () => wanted.findIndex((l, i) => stream.chain[i]?.plugin !== l.plugin);
+		if (missing() >= 0) // what was told may be older than what was asked for
+			stream = await call("GET", this.app.control.path);
+		if (/loading/.test(stream.state) || this.#wanted !== wanted)
+			return;
 		this.#wanted = null;
-		const at = wanted.findIndex((l, i) => stream.chain[i]?.plugin !== l.plugin);
+		const at = missing();
 		const plugin = this.app.plugins.find((p) => p.id === wanted[at]?.plugin);
 		if (!plugin)
 			return;
@@ -148,10 +153,10 @@ export class Chain {
 		const chain = edit(this.app.control.stream.chain.map(({plugin, values}) => ({plugin, values})));
 		try {
 			this.selected = select;
-			this.setup = this.#refusal = null;
+			this.setup = this.#refusal = this.#wanted = null;
 			await call("PATCH", this.app.control.path, {json: {chain}});
 			this.#wanted = chain;
-			setTimeout(() => this.state(this.app.control.stream), 500); // it may have failed by now
+			await this.#settle(await call("GET", this.app.control.path)); // it may have failed by now
 		} catch (e) {
 			this.error.textContent = e.message;
 			this.error.hidden = false;

@@ -24,8 +24,8 @@ export function listen(actions) {
 
 export function help(actions) {
 	const rows = [...Object.values(actions).filter((a) => a.key && !/^[2-9]$/.test(a.key)).map((a) => [a.shown ?? (a.key === " " ? "Space" : a.key.toUpperCase()), a.label]),
-		["Dbl-click", "On the picture: fullscreen; on a fader or a label: reset"], ["Enter", "Send a text; Shift+Enter begins a new line"], ["Esc", "Leave an entry as it was"],
-		["↑ ↓", "In an entry: a step; with Shift: ten"], ["Alt ← →", "Move a plugin in the chain"]];
+		["Dbl-click", "The picture: fullscreen; a control: reset"], ["Enter", "Send a text; Shift+Enter begins a new line"], ["Esc", "Leave an entry as it was"],
+		["↑ ↓", "A step; with Shift: ten"], ["Alt ← →", "Move a plugin in the chain"]];
 	const dialog = h("dialog.help", {"aria-labelledby": "help-title", onclose: () => dialog.remove(), onclick: (e) => e.target === dialog && dialog.close()},
 		h("h2", {id: "help-title"}, "Keys"), h("dl", rows.map(([key, text]) => h("div", h("dt", key.split(" ").map((k) => h("kbd", k))), h("dd", text)))),
 		h("form", {method: "dialog"}, h("button.primary", {autofocus: true}, "Close")));

@@ -66,7 +66,7 @@ const app = {
 		listenTo(app.control);
 	},
 };
-window.scope = app; // for tests, and for the curious
+window.scope = app; // for tests
 
 function listenTo(control) {
 	let watched = null, resume = !alone;
@@ -178,12 +178,12 @@ function actions() {
 	const {stage} = app;
 	Object.assign(app.actions, {
 		full: {key: "f", label: "Fullscreen", run: () => stage.fullscreen()},
-		view: {key: "v", label: "Next view: result, side by side, wipe, source", run: () => stage.nextView()},
+		view: {key: "v", label: "Next view: beside, wipe, source", run: () => stage.nextView()},
 		record: {key: "r", label: "Record, and stop", run: () => app.outputs.toggleRecord()},
 		freeze: {key: " ", label: "Freeze the picture here", run: () => stage.freeze()},
 		black: {key: "b", label: "Blackout here", run: () => stage.blackout()},
 		mirror: {key: "m", label: "Mirror the picture here", run: () => stage.setMirror(!stage.mirrored)},
-		window: {key: "o", label: "The picture in a window of its own", run: () => window.open(app.outputUrl(), "scope-output", "popup,width=960,height=720")},
+		window: {key: "o", label: "The picture in a window of its own", run: () => window.open(app.outputUrl(), "scope-output", "popup")},
 		tap: {key: "t", label: "Tap the tempo of the LFOs", run: () => toast(`${app.lfo.tap()} bpm`, {ms: 1200})},
 		log: {key: "l", label: "Log", run: () => app.logs.toggle()},
 		find: {key: "/", label: "Find a control", run: () => { showTab("controls"); app.chain.panel?.search.focus(); }},

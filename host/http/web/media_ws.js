@@ -39,6 +39,7 @@ export class Publisher {
 	#encoder = null;
 	#config = null;
 	#wantKey = true;
+	#colorSpace = null; // of what the encoder makes
 	#ready = false;
 	#closed = false;
 	#least = []; // how late frames come after their time stamps, ms, lately
@@ -48,6 +49,8 @@ export class Publisher {
 		this.socket = new Lasting(() => socketUrl(`live/${seg(key)}/publish`), {
 			down: () => { this.#ready = false; },
 			text: (m) => {
+				if (m.type === "ready")
+					this.#tell();
 				if (m.type === "ready" || m.type === "keyframe")
 					this.#ready = this.#wantKey = true;
 				else if (m.type === "replaced")
@@ -125,7 +128,7 @@ export class Publisher {
 		if (this.#encoder && this.#encoder.state !== "closed")
 			this.#encoder.close();
 		this.#encoder = new VideoEncoder({
-			output: (chunk) => this.#chunk(chunk),
+			output: (chunk, about) => this.#chunk(chunk, about?.decoderConfig?.colorSpace),
 			error: (e) => { this.close(); this.calls.failed(`The encoder gave up: ${e.message}`); },
 		});
 		this.#encoder.configure(config);
@@ -133,7 +136,18 @@ export class Publisher {
 		this.#wantKey = true;
 	}
 
-	#chunk(chunk) {
+	// What an encoder makes of a canvas has other colours than what it makes of a camera, and VP8 does
+	// not say which.
+	#tell() {
+		if (this.#colorSpace)
+			this.socket.say({type: "format", colorSpace: this.#colorSpace});
+	}
+
+	#chunk(chunk, colorSpace) {
+		if (colorSpace) {
+			this.#colorSpace = colorSpace;
+			this.#tell();
+		}
 		const bytes = pack(CODEC[this.codec], chunk.type === "key", chunk.duration ?? 0, chunk.timestamp, chunk.byteLength);
 		chunk.copyTo(bytes.subarray(16));
 		this.socket.send(bytes);
@@ -146,6 +160,7 @@ export class Publisher {
 export class Viewer {
 	#decoder = null;
 	#codec = "";
+	#colorSpace; // browsers take what is unmarked for BT.709; the server says what it is
 	#needKey = true;
 	#drawing = false;
 
@@ -153,7 +168,14 @@ export class Viewer {
 		this.calls = calls;
 		this.socket = new Lasting(() => socketUrl(`live/${seg(playback)}/view`, {codec: codecs, ...(of === "source" ? {of} : {})}), {
 			up: () => { this.#needKey = true; },
-			text: (m) => m.type === "error" && calls.failed(m.error),
+			text: (m) => {
+				if (m.type === "format") {
+					this.#colorSpace = m.colorSpace;
+					this.#codec = ""; // configure anew
+				} else if (m.type === "error") {
+					calls.failed(m.error);
+				}
+			},
 			binary: (data) => this.#packet(unpack(data)),
 		});
 	}
@@ -213,7 +235,7 @@ export class Viewer {
 					this.#lost();
 			},
 		});
-		decoder.configure({codec, optimizeForLatency: true});
+		decoder.configure({codec, optimizeForLatency: true, colorSpace: this.#colorSpace});
 		this.#decoder = decoder;
 		this.#codec = codec;
 		return true;

@@ -44,7 +44,7 @@ export class Outputs {
 	state(stream) {
 		const before = this.#recording;
 		this.outputs = stream.outputs ?? [];
-		const now = this.outputs.find((o) => o.kind === "record" && o.state !== "finished") ?? null;
+		const now = this.outputs.find((o) => o.kind === "record" && o.state !== "done" && o.state !== "failed") ?? null;
 		if (now && now.id !== before?.id)
 			this.#started = performance.now() - 1000 * (now.seconds ?? 0);
 		this.#recording = now;

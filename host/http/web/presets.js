@@ -44,7 +44,7 @@ export class Presets {
 		}
 	}
 
-	// What the plugin has, and differs, is set; the rest is told.
+	// What the plugin has, and differs, is set.
 	apply(values) {
 		const {properties} = this.panel.schema;
 		const have = Object.entries(values).filter(([name]) => properties[name]);
@@ -56,8 +56,6 @@ export class Presets {
 			const f = this.panel.fields.get(n);
 			f?.show({...this.panel.shown(f.names)});
 		}
-		const odd = Object.keys(values).filter((n) => !properties[n]);
-		odd.length && toast(`Left out, unknown here: ${odd.join(", ")}.`);
 	}
 
 	async #save() {

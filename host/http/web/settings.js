@@ -19,12 +19,11 @@ export function openSettings(anchor, app) {
 			Object.entries(options).map(([v, text]) => h("option", {value: v, selected: String(settings[key]) === v}, text)));
 		return h("div.pair", h("label", {htmlFor: id}, label), box);
 	});
-	const mirror = h("input", {type: "checkbox", id: "set-mirror", checked: app.stage.mirrored, onchange: () => app.stage.setMirror(mirror.checked)});
 	const midi = app.midi.bindings.map(([, key]) => h("div.pair", h("span", `${app.midi.about(key)} → ${app.targets.get(key)?.label ?? key.split("/").at(-1)}`),
 		tool("close", `Forget ${app.midi.about(key)}`, (e) => { app.midi.forget(key); e.currentTarget.parentElement.remove(); })));
-	popover(anchor, h("div.settings", h("h3", "This browser"), rows, h("div.pair", h("label", {htmlFor: "set-mirror"}, "Mirror the picture here"), mirror),
+	popover(anchor, h("div.settings", h("h3", "This browser"), rows,
 		h("p.quiet", `The picture comes by ${choices.transport[1][app.stage.transport]}.`),
-		h("h3", "MIDI"), midi.length ? midi : h("p.quiet", "Nothing learned. Every control has “MIDI learn” in its menu ( ⋯ )."),
+		h("h3", "MIDI"), midi.length ? midi : h("p.quiet", "Every control has MIDI learn in its menu ( ⋯ )."),
 		h("div.line", ["record", "freeze", "black"].map((name) =>
 			h("button", {onclick: () => app.midi.learn(`action/${name}`, app.actions[name].label)}, `Learn ${name}`)))), {wide: true});
 }

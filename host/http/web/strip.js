@@ -4,13 +4,13 @@ import {h} from "./dom.js";
 const SECONDS = 60;
 
 const cells = [
-	["fps", "Frames", "fps", "Frames that the plugins finish in a second"],
-	["model", "Model", "ms", "Time inside the plugins: half of the frames take no longer (p50)"],
-	["p95", "p95", "ms", "95 of 100 frames take no longer inside the plugins"],
-	["p99", "p99", "ms", "99 of 100 frames take no longer inside the plugins"],
-	["age", "Age", "ms", "From the camera to this screen: how old the picture is that you see"],
-	["dropped", "Drops", "", "Frames replaced by a newer one before a plugin was free"],
-	["skipped", "Skips", "", "Calls for which a plugin made no frame"],
+	["fps", "Frames", "fps", "Frames in a second"],
+	["model", "Model", "ms", "Time inside the plugins (p50)"],
+	["p95", "p95", "ms", "95 of 100 frames take no longer"],
+	["p99", "p99", "ms", "99 of 100 frames take no longer"],
+	["age", "Age", "ms", "From the camera to this screen"],
+	["dropped", "Drops", "", "Frames replaced by a newer one"],
+	["skipped", "Skips", "", "Calls that made no frame"],
 ];
 
 const short = (n) => n >= 10000 ? `${Math.round(n / 1000)}k` : String(n);
@@ -41,7 +41,6 @@ export class Strip {
 		set("age", ms(age ?? (s.fps_out ? s.age_ms.p50 : null)));
 		set("dropped", short(s.dropped));
 		set("skipped", short(s.skipped + s.repeated));
-		this.#values.dropped.title = `failed: ${s.failed}, restarts: ${s.restarts}, viewers: ${s.viewers}`;
 		const at = performance.now();
 		this.#points.push({at, fps: s.fps_out, age: age ?? s.age_ms.p50 ?? 0});
 		while (this.#points[0].at < at - SECONDS * 1000)
