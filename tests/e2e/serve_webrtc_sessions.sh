@@ -18,7 +18,7 @@ settled() {
     echo "processes $(pgrep -c -P "$SERVER")" >>"now.$1"
     echo "$1: $(paste -sd' ' "now.$1")"
 }
-sessions 120 # whatever is loaded or pooled once
+sessions "$SESSIONS" # whatever is loaded or pooled once, and what so many at once take
 settled before
 sessions "$SESSIONS"
 [ "$(cat connected)" -ge $((SESSIONS / 2)) ] || fail "only $(cat connected) of $((SESSIONS / 2)) connected"
