@@ -24,6 +24,8 @@ typedef struct kind {
     const char *bitrate; /* its property, or NULL */
     int unit;            /* bits a second that 1 stands for in it */
     const char *after;   /* caps behind it, or NULL */
+    const char *speed;   /* its property that gives quality up for time, or NULL */
+    int calm, hurried;   /* values of it: as in the settings; and while frames are lost */
 } kind;
 
 #define H264_CAPS "video/x-h264,profile=constrained-baseline,stream-format=byte-stream,alignment=au"
@@ -33,16 +35,16 @@ static const kind kinds[] = {
      "deadline=1 cpu-used=10 threads=1 lag-in-frames=0 end-usage=cbr keyframe-max-dist=100000 "
      "min-quantizer=2 max-quantizer=56 undershoot=95 buffer-size=600 buffer-initial-size=300 "
      "buffer-optimal-size=400",
-     "target-bitrate", 1, NULL},
+     "target-bitrate", 1, NULL, "cpu-used", 10, 16},
     {CODEC_H264, "x264enc",
      "tune=zerolatency speed-preset=superfast threads=1 key-int-max=100000 bframes=0", "bitrate",
-     1000, H264_CAPS},
+     1000, H264_CAPS, NULL, 0, 0},
     {CODEC_H264, "openh264enc",
      "complexity=low rate-control=bitrate gop-size=100000 scene-change-detection=false "
      "multi-thread=1",
-     "bitrate", 1, H264_CAPS},
-    {CODEC_JPEG, "jpegenc", "quality=80", NULL, 1, NULL},
-    {CODEC_OPUS, "opusenc", "frame-size=20", "bitrate", 1, NULL},
+     "bitrate", 1, H264_CAPS, NULL, 0, 0},
+    {CODEC_JPEG, "jpegenc", "quality=80", NULL, 1, NULL, NULL, 0, 0},
+    {CODEC_OPUS, "opusenc", "frame-size=20", "bitrate", 1, NULL, NULL, 0, 0},
 };
 
 struct encoder {
@@ -58,11 +60,30 @@ struct encoder {
     int64_t last_us;            /* of the frame before; the pusher's */
     _Atomic int64_t key_us;     /* of the last key frame */
     atomic_int bitrate;         /* asked for */
-    int bitrate_set;            /* in force; the encoder's thread's */
+    int bitrate_set;            /* in force; the encoder's thread's, as the next two */
+    bool hurried;
+    int64_t looked_us;  /* when frames that were refused were last counted */
+    atomic_int refused; /* frames, since then, because it was busy */
 };
 
 /* ---- on the encoder's thread -------------------------------------------------------------------
  */
+
+/* A machine that cannot keep up gets coarser pictures before it gets fewer. */
+static void look_at_speed(encoder *e)
+{
+    enum { HURRY_AFTER = 2, SECOND_US = 1000000, CALM_AFTER_US = 10 * SECOND_US };
+    int64_t now_us = g_get_monotonic_time();
+    int64_t since_us = now_us - e->looked_us;
+    if (!e->kind->speed || since_us < (e->hurried ? CALM_AFTER_US : SECOND_US))
+        return;
+    int refused = atomic_exchange(&e->refused, 0);
+    bool hurry = refused > HURRY_AFTER;
+    e->looked_us = now_us;
+    if (hurry != e->hurried)
+        g_object_set(e->enc, e->kind->speed, hurry ? e->kind->hurried : e->kind->calm, NULL);
+    e->hurried = hurry;
+}
 
 static GstPadProbeReturn on_input(GstPad *pad, GstPadProbeInfo *info, gpointer data)
 {
@@ -72,6 +93,7 @@ static GstPadProbeReturn on_input(GstPad *pad, GstPadProbeInfo *info, gpointer d
     if (bitrate != e->bitrate_set)
         g_object_set(e->enc, e->kind->bitrate, bitrate / e->kind->unit, NULL);
     e->bitrate_set = bitrate;
+    look_at_speed(e);
     return GST_PAD_PROBE_OK;
 }
 
@@ -262,9 +284,12 @@ void encoder_close(encoder *e)
 
 bool encoder_push(encoder *e, frame *f)
 {
-    if (f->v.w / 2 != e->o.w / 2 || f->v.h / 2 != e->o.h / 2 ||
-        gst_app_src_get_current_level_buffers(e->src) > 0)
+    if (f->v.w / 2 != e->o.w / 2 || f->v.h / 2 != e->o.h / 2)
         return false;
+    if (gst_app_src_get_current_level_buffers(e->src) > 0) {
+        atomic_fetch_add(&e->refused, 1);
+        return false;
+    }
     GstBuffer *b = NULL;
     if (gst_buffer_pool_acquire_buffer(e->pool, &b, NULL) != GST_FLOW_OK)
         return false;

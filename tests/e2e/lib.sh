@@ -50,6 +50,7 @@ await() {
 
 # serve FLAG...: a server on free ports, ended with the test; sets URL, PORT and SERVER, its process.
 serve() {
+    rm -f serve.out
     "$SCOPE" serve --port 0 --osc-port 0 --data "$TMP/data" "$@" >serve.out 2>serve.log &
     SERVER=$!
     trap end_server EXIT

@@ -29,9 +29,6 @@ checks.positive_data_acceptance.enabled = false
 include-path-regex = '^/v1/streams/\{id\}$|^/beta/|/params$'
 phases.coverage.enabled = false
 [[operations]]
-exclude-path-regex = '^/v1/|^/beta/|^/api/v1/(pipelines?|session)/'
-checks.negative_data_rejection.enabled = false
-[[operations]]
 include-path-regex = '/control$|/publish$|/view$|/mjpeg$'
 enabled = false
 TOML

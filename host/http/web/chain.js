@@ -1,6 +1,6 @@
 // chain.js - the plugins of a stream in a row: add, replace, move, remove; each has its panel.
 import {h, icon, tool, menu, popover, oops} from "./dom.js";
-import {call} from "./api.js";
+import {call, seg} from "./api.js";
 import {Panel} from "./panel.js";
 
 export class Chain {
@@ -134,12 +134,21 @@ export class Chain {
 		this.panels.forEach((p) => p.marks());
 	}
 
-	add(id) {
-		return this.put((c) => [...c, {plugin: id}], this.panels.length);
+	// What a plugin starts with: its preset "demo", where it has one, so that a picture comes at once.
+	async #start(id) {
+		const at = `api/v1/presets/${seg(id)}`;
+		const has = await call("GET", at).then((a) => "demo" in a.presets, () => false);
+		return {plugin: id, ...(has ? await call("GET", `${at}/demo`) : {})};
 	}
 
-	replace(i, id) {
-		return this.put((c) => c.with(i, {plugin: id}), i);
+	async add(id) {
+		const link = await this.#start(id);
+		return this.put((c) => [...c, link], this.panels.length);
+	}
+
+	async replace(i, id) {
+		const link = await this.#start(id);
+		return this.put((c) => c.with(i, link), i);
 	}
 
 	move(from, to) {
