@@ -386,28 +386,31 @@ static void pad_added(GstElement *bin, GstPad *pad, rtc *r)
     scope_error err;
     (void)bin;
     if (GST_PAD_DIRECTION(pad) == GST_PAD_SRC && !atomic_load(&r->closing) &&
-        rtp_in_add(GST_BIN(r->pipeline), pad, r->pool, &r->in, &err))
+        rtp_in_add(GST_BIN(r->pipeline), pad, r->choice.colour_id, r->pool, &r->in, &err))
         GST_ELEMENT_ERROR(bin, STREAM, DECODE, ("%s", err.text), (NULL));
 }
 
-/* Take the picture, with the extension that lets the peer measure its way here: without it a
- * browser stays at 400 kbit/s. */
+/* Take the picture, with the extension that lets the peer measure its way here (without it a
+ * browser stays at 400 kbit/s), and the one that tells its colours. */
 static void add_receiver(rtc *r)
 {
     const sdp_choice *c = &r->choice;
-    char *extension =
-        c->twcc_id ? g_strdup_printf(",extmap-%d=(string)" SDP_TWCC, c->twcc_id) : g_strdup("");
-    char *text = g_strdup_printf("application/x-rtp,media=video,encoding-name=%s,payload=%d,"
-                                 "clock-rate=90000%s",
-                                 c->video == CODEC_H264 ? "H264" : "VP8", c->video_pt, extension);
-    GstCaps *caps = gst_caps_from_string(text);
+    GString *text = g_string_new(NULL);
+    g_string_printf(text,
+                    "application/x-rtp,media=video,encoding-name=%s,payload=%d,"
+                    "clock-rate=90000",
+                    c->video == CODEC_H264 ? "H264" : "VP8", c->video_pt);
+    if (c->twcc_id)
+        g_string_append_printf(text, ",extmap-%d=(string)" SDP_TWCC, c->twcc_id);
+    if (c->colour_id)
+        g_string_append_printf(text, ",extmap-%d=(string)" SDP_COLOUR, c->colour_id);
+    GstCaps *caps = gst_caps_from_string(text->str);
     GObject *transceiver = NULL;
     g_signal_emit_by_name(r->rtc, "add-transceiver", DIRECTION_RECVONLY, caps, &transceiver);
     g_object_set(transceiver, "do-nack", TRUE, NULL);
     g_object_unref(transceiver);
     gst_caps_unref(caps);
-    g_free(text);
-    g_free(extension);
+    g_string_free(text, TRUE);
     connect_to(r->rtc, "pad-added", G_CALLBACK(pad_added), r);
 }
 
@@ -461,8 +464,9 @@ static int add_senders(rtc *r, GstSDPMessage *offer, bool sound, scope_error *er
     for (guint i = 0; i < gst_sdp_message_medias_len(offer); i++) {
         GstSDPMedia *m = (GstSDPMedia *)gst_sdp_message_get_media(offer, i);
         bool video = !strcmp(gst_sdp_media_get_media(m), "video");
-        rtp_out_options o = {video ? c->video : c->audio, video ? c->video_pt : c->audio_pt,
-                             video ? c->twcc_id : 0, video ? c->playout_id : 0};
+        rtp_out_options o = {c->audio, c->audio_pt, 0, 0, 0};
+        if (video)
+            o = (rtp_out_options){c->video, c->video_pt, c->twcc_id, c->playout_id, c->colour_id};
         if (video && !(r->video = add_sender(r, (int)i, &o, err)))
             return -1;
         if (!video && sound && !(r->sound = add_sender(r, (int)i, &o, err)))

@@ -7,17 +7,22 @@
 #include "yuv.h"
 
 #include <gst/app/gstappsink.h>
+#include <gst/rtp/gstrtpbuffer.h>
+#include <stdatomic.h>
 #include <string.h>
 
 enum {
     PIXELS_MAX = 4096 * 4096, /* larger pictures are dropped */
     LATE_MAX_US = 1000000,
+    FULL = 1 << 8,
 };
 
-typedef struct unpacker {
+typedef struct unpacker {      /* counted by g_atomic_rc_box */
     frame_pool *pool;          /* borrowed while the pipeline works */
     const rtp_in_calls *calls; /* borrowed likewise */
     GstPad *parsed;            /* owned: where H.264 says its colours, if it does; or NULL */
+    int colour_id;             /* of the extension that says them, 0: none */
+    atomic_int said;           /* by it: a GstVideoColorMatrix, FULL with it for full range; or 0 */
 } unpacker;
 
 static const char *h264_decoder(void)
@@ -49,19 +54,49 @@ static GstClockTime arrival_of(GstSample *sample)
     return sane ? pts : now;
 }
 
+/* The last packet of a key frame may tell the colours: H.273's primaries, transfer and matrix, and
+ * the range (1: limited, 2: full) in two bits of the fourth byte. */
+static GstPadProbeReturn on_packet(GstPad *pad, GstPadProbeInfo *info, gpointer data)
+{
+    unpacker *u = data;
+    GstRTPBuffer rtp = GST_RTP_BUFFER_INIT;
+    gpointer told;
+    guint size;
+    (void)pad;
+    if (!gst_rtp_buffer_map(GST_PAD_PROBE_INFO_BUFFER(info), GST_MAP_READ, &rtp))
+        return GST_PAD_PROBE_OK;
+    if (gst_rtp_buffer_get_extension_onebyte_header(&rtp, (guint8)u->colour_id, 0, &told, &size) &&
+        size >= 4) {
+        const guint8 *b = told;
+        int matrix = (int)gst_video_color_matrix_from_iso(b[2]);
+        bool usable = matrix == GST_VIDEO_COLOR_MATRIX_BT601 ||
+                      matrix == GST_VIDEO_COLOR_MATRIX_BT709 ||
+                      matrix == GST_VIDEO_COLOR_MATRIX_BT2020;
+        atomic_store(&u->said, usable ? matrix | (b[3] >> 4 == 2 ? FULL : 0) : 0);
+    }
+    gst_rtp_buffer_unmap(&rtp);
+    return GST_PAD_PROBE_OK;
+}
+
 /* What a peer does not say of its colours is BT.601 at every size; GStreamer would guess BT.709 of
  * a large picture. */
-static bool read_info(const unpacker *u, GstSample *sample, GstVideoInfo *info)
+static bool read_info(unpacker *u, GstSample *sample, GstVideoInfo *info)
 {
     if (!gst_video_info_from_caps(info, gst_sample_get_caps(sample)) ||
         (int64_t)info->width * info->height > PIXELS_MAX)
         return false;
     GstCaps *caps = u->parsed ? gst_pad_get_current_caps(u->parsed) : NULL;
-    bool said = caps && gst_structure_has_field(gst_caps_get_structure(caps, 0), "colorimetry");
-    if (!said)
-        info->colorimetry.matrix = GST_VIDEO_COLOR_MATRIX_BT601;
+    bool coded = caps && gst_structure_has_field(gst_caps_get_structure(caps, 0), "colorimetry");
+    int said = atomic_load(&u->said);
     if (caps)
         gst_caps_unref(caps);
+    if (coded)
+        return true;
+    info->colorimetry.matrix =
+        said ? (GstVideoColorMatrix)(said & ~FULL) : GST_VIDEO_COLOR_MATRIX_BT601;
+    if (said)
+        info->colorimetry.range =
+            said & FULL ? GST_VIDEO_COLOR_RANGE_0_255 : GST_VIDEO_COLOR_RANGE_16_235;
     return true;
 }
 
@@ -129,29 +164,47 @@ static char *describe(const GstStructure *s)
     return g_strdup("fakesink sync=false async=false");
 }
 
-static void unpacker_free(gpointer data)
+static void unpacker_clear(gpointer data)
 {
-    unpacker *u = data;
-    g_clear_object(&u->parsed);
-    g_free(u);
+    g_clear_object(&((unpacker *)data)->parsed);
+}
+
+static void unpacker_drop(gpointer u)
+{
+    g_atomic_rc_box_release_full(u, unpacker_clear);
 }
 
 static void listen_to(GstBin *part, const char *name,
-                      GstFlowReturn (*fn)(GstAppSink *sink, gpointer data), const unpacker *made)
+                      GstFlowReturn (*fn)(GstAppSink *sink, gpointer data), unpacker *u)
 {
-    GstElement *sink = gst_bin_get_by_name(part, name), *parse;
+    GstElement *sink = gst_bin_get_by_name(part, name);
     GstAppSinkCallbacks calls = {.new_sample = fn};
     if (!sink)
         return;
-    unpacker *u = g_memdup2(made, sizeof *made);
-    parse = gst_bin_get_by_name(part, "parse");
-    u->parsed = parse ? gst_element_get_static_pad(parse, "src") : NULL;
-    g_clear_object(&parse);
-    gst_app_sink_set_callbacks(GST_APP_SINK(sink), &calls, u, unpacker_free);
+    gst_app_sink_set_callbacks(GST_APP_SINK(sink), &calls, g_atomic_rc_box_acquire(u),
+                               unpacker_drop);
     gst_object_unref(sink);
 }
 
-int rtp_in_add(GstBin *bin, GstPad *pad, frame_pool *pool, const rtp_in_calls *calls,
+/* Have the pictures and the sound of a part handed on. */
+static void listen_to_all(GstBin *part, GstPad *pad, const unpacker *made)
+{
+    unpacker *u = g_atomic_rc_box_new0(unpacker);
+    GstElement *parse = gst_bin_get_by_name(part, "parse");
+    u->pool = made->pool;
+    u->calls = made->calls;
+    u->colour_id = made->colour_id;
+    u->parsed = parse ? gst_element_get_static_pad(parse, "src") : NULL;
+    g_clear_object(&parse);
+    listen_to(part, "picture", on_picture, u);
+    listen_to(part, "sound", on_sound, u);
+    if (u->colour_id)
+        gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER, on_packet, g_atomic_rc_box_acquire(u),
+                          unpacker_drop);
+    unpacker_drop(u);
+}
+
+int rtp_in_add(GstBin *bin, GstPad *pad, int colour_id, frame_pool *pool, const rtp_in_calls *calls,
                scope_error *err)
 {
     GstCaps *caps = gst_pad_get_current_caps(pad);
@@ -169,9 +222,8 @@ int rtp_in_add(GstBin *bin, GstPad *pad, frame_pool *pool, const rtp_in_calls *c
         g_error_free(cause);
         return rc;
     }
-    unpacker u = {pool, calls, NULL};
-    listen_to(GST_BIN(part), "picture", on_picture, &u);
-    listen_to(GST_BIN(part), "sound", on_sound, &u);
+    listen_to_all(GST_BIN(part), pad,
+                  &(unpacker){.pool = pool, .calls = calls, .colour_id = colour_id});
     gst_bin_add(bin, part);
     gst_element_sync_state_with_parent(part);
     GstPad *in = gst_element_get_static_pad(part, "sink");

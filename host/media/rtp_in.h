@@ -19,9 +19,10 @@ typedef struct rtp_in_calls {
 /* What decoders this machine must have: *err names the package that is missing. [any] */
 int rtp_in_need(scope_error *err);
 /* Decode what `pad` (application/x-rtp with its caps) gives, within its pipeline's bin. What is of
- * no known kind is thrown away. `pool` and what `calls` points to are borrowed while the pipeline
+ * no known kind is thrown away. `colour_id` is the number of the extension that tells the colours
+ * (sdp.h), 0: none. `pool` and what `calls` points to are borrowed while the pipeline
  * works. Negative with *err when the elements do not fit together. [any] */
-int rtp_in_add(GstBin *bin, GstPad *pad, frame_pool *pool, const rtp_in_calls *calls,
+int rtp_in_add(GstBin *bin, GstPad *pad, int colour_id, frame_pool *pool, const rtp_in_calls *calls,
                scope_error *err);
 
 #endif

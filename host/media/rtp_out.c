@@ -76,41 +76,55 @@ static void number_packets(GstElement *pay, int id)
     gst_object_unref(ext);
 }
 
-static gboolean mark_packet(GstBuffer **packet, guint i, gpointer id)
+/* What packets are marked with: numbers of extensions, 0: not at all. */
+typedef struct marks {
+    guint8 playout, colour;
+} marks;
+
+static gboolean mark_packet(GstBuffer **packet, guint i, gpointer data)
 {
-    static const guint8 at_once[3] = {0}; /* 12 bits each: the least and the longest, in 10 ms */
+    /* 12 bits each: the least and the longest that a picture may be held back, in 10 ms */
+    static const guint8 at_once[3] = {0};
+    /* Primaries, transfer and matrix as in H.273; limited range. As in encoder.c: what is unmarked
+     * browsers take for BT.709. */
+    static const guint8 bt601[4] = {6, 6, 6, 1 << 4};
+    const marks *m = data;
     GstRTPBuffer rtp = GST_RTP_BUFFER_INIT;
     (void)i;
     *packet = gst_buffer_make_writable(*packet);
-    if (gst_rtp_buffer_map(*packet, GST_MAP_READWRITE, &rtp)) {
-        gst_rtp_buffer_add_extension_onebyte_header(&rtp, (guint8)GPOINTER_TO_INT(id), at_once,
-                                                    sizeof at_once);
-        gst_rtp_buffer_unmap(&rtp);
-    }
+    if (!gst_rtp_buffer_map(*packet, GST_MAP_READWRITE, &rtp))
+        return TRUE;
+    if (m->playout)
+        gst_rtp_buffer_add_extension_onebyte_header(&rtp, m->playout, at_once, sizeof at_once);
+    if (m->colour && gst_rtp_buffer_get_marker(&rtp)) /* the last packet of a picture tells it */
+        gst_rtp_buffer_add_extension_onebyte_header(&rtp, m->colour, bt601, sizeof bt601);
+    gst_rtp_buffer_unmap(&rtp);
     return TRUE;
 }
 
-static GstPadProbeReturn on_packets(GstPad *pad, GstPadProbeInfo *info, gpointer id)
+static GstPadProbeReturn on_packets(GstPad *pad, GstPadProbeInfo *info, gpointer data)
 {
     (void)pad;
     if (info->type & GST_PAD_PROBE_TYPE_BUFFER_LIST) {
         GstBufferList *list = gst_buffer_list_make_writable(GST_PAD_PROBE_INFO_BUFFER_LIST(info));
         info->data = list;
-        gst_buffer_list_foreach(list, mark_packet, id);
+        gst_buffer_list_foreach(list, mark_packet, data);
     } else {
         GstBuffer *packet = GST_PAD_PROBE_INFO_BUFFER(info);
-        mark_packet(&packet, 0, id);
+        mark_packet(&packet, 0, data);
         info->data = packet;
     }
     return GST_PAD_PROBE_OK;
 }
 
-/* Browsers else hold pictures back to smooth their rhythm. */
-static void show_at_once(GstElement *pay, int id)
+/* Browsers else hold pictures back to smooth their rhythm, and guess their colours. */
+static void mark_packets(GstElement *pay, const rtp_out_options *o)
 {
+    marks *m = g_new(marks, 1);
+    *m = (marks){(guint8)o->playout_id, (guint8)o->colour_id};
     GstPad *pad = gst_element_get_static_pad(pay, "src");
     gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER | GST_PAD_PROBE_TYPE_BUFFER_LIST, on_packets,
-                      GINT_TO_POINTER(id), NULL);
+                      m, g_free);
     gst_object_unref(pad);
 }
 
@@ -122,6 +136,8 @@ static char *extensions_of(const rtp_out_options *o)
         g_string_append_printf(to, ",extmap-%d=(string)" SDP_TWCC, o->twcc_id);
     if (o->playout_id)
         g_string_append_printf(to, ",extmap-%d=(string)" SDP_PLAYOUT, o->playout_id);
+    if (o->colour_id)
+        g_string_append_printf(to, ",extmap-%d=(string)" SDP_COLOUR, o->colour_id);
     return g_string_free(to, FALSE);
 }
 
@@ -151,8 +167,8 @@ GstElement *rtp_out_add(GstBin *bin, const rtp_out_options *o, GstPad **src,
                *from = gst_bin_get_by_name(GST_BIN(part), f->media);
     if (o->twcc_id)
         number_packets(pay, o->twcc_id);
-    if (o->playout_id)
-        show_at_once(pay, o->playout_id);
+    if (o->playout_id || o->colour_id)
+        mark_packets(pay, o);
     GstPad *pad = gst_element_get_static_pad(from, "src");
     asker *a = g_new(asker, 1);
     *a = (asker){want_key, ctx};

@@ -10,9 +10,9 @@
 #include "../error.h"
 
 typedef struct rtp_out_options {
-    enum codec codec;        /* VP8, H264 or OPUS */
-    int pt;                  /* payload type */
-    int twcc_id, playout_id; /* numbers of the extensions of sdp.h, 0: none */
+    enum codec codec;                   /* VP8, H264 or OPUS */
+    int pt;                             /* payload type */
+    int twcc_id, playout_id, colour_id; /* numbers of the extensions of sdp.h, 0: none */
 } rtp_out_options;
 
 int rtp_out_need(scope_error *err);

@@ -28,8 +28,8 @@ typedef struct offer {
 
 /* What is kept of one section. */
 typedef struct kept {
-    int pt, rtx, twcc, playout; /* 0: none */
-    const char *direction;      /* static */
+    int pt, rtx, twcc, playout, colour; /* 0: none */
+    const char *direction;              /* static */
 } kept;
 
 /* ---- lines ----------------------------------------------------------------------------------- */
@@ -437,6 +437,8 @@ static void write_section(GString *to, const offer *o, section s, const kept *k)
     g_string_append_printf(to, "a=%s\r\n", k->direction);
     if (k->twcc)
         g_string_append_printf(to, "a=extmap:%d " SDP_TWCC "\r\n", k->twcc);
+    if (k->colour)
+        g_string_append_printf(to, "a=extmap:%d " SDP_COLOUR "\r\n", k->colour);
     if (k->playout)
         g_string_append_printf(to, "a=extmap:%d " SDP_PLAYOUT "\r\n", k->playout);
     for (int i = s.first + 1, candidates = 0; i < s.end; i++) {
@@ -483,10 +485,14 @@ static int choose_video(const offer *o, enum codec prefer, kept *k, sdp_choice *
     choice->video_pt = k->pt;
     choice->rtx_pt = k->rtx = find_rtx(o, o->video, k->pt);
     choice->twcc_id = k->twcc = find_extension(o, o->video, SDP_TWCC);
+    k->colour = find_extension(o, o->video, SDP_COLOUR);
     if (choice->receives)
         k->playout = find_extension(o, o->video, SDP_PLAYOUT);
     if (k->playout == k->twcc)
         k->playout = 0;
+    if (k->colour == k->twcc || k->colour == k->playout)
+        k->colour = 0;
+    choice->colour_id = k->colour;
     choice->playout_id = k->playout;
     return 0;
 }

@@ -9,15 +9,16 @@
 #include "codec.h"
 
 /* RTP header extensions that are taken where they are offered: numbers that let the sender measure
- * its way (transport-wide congestion control), and how long a picture may be held back. */
+ * its way (transport-wide congestion control), how long a picture may be held back, its colours. */
 #define SDP_TWCC    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
 #define SDP_PLAYOUT "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
+#define SDP_COLOUR  "http://www.webrtc.org/experiments/rtp-hdrext/color-space"
 
 typedef struct sdp_choice {
     enum codec video, audio; /* 0: none, or refused */
     int video_pt, audio_pt, rtx_pt;
-    int twcc_id, playout_id; /* numbers of the extensions, 0: none */
-    bool sends, receives;    /* what the peer means to do with the picture */
+    int twcc_id, playout_id, colour_id; /* numbers of the extensions, 0: none */
+    bool sends, receives;               /* what the peer means to do with the picture */
 } sdp_choice;
 
 /* The offer with one codec (and its rtx) for the picture and at most one for the sound, or NULL

@@ -119,6 +119,7 @@ echo "browser: $(cat seen)"
 answers 200 PATCH "/api/v1/streams/$id" '{"chain": [{"plugin": "passthrough"}]}'
 for codec in vp8 h264; do
     timeout 90 node "$SRC/tests/clients/latency.mjs" "$URL" "$key" "$view" --way rtc --codec $codec --seconds 4 >latency || fail "$codec: $(cat latency)"
+    jq -e '.colour_error == null or .colour_error < 4' latency >/dev/null || fail "$codec: the colours: $(cat latency)"
     jq -r '"chromium \(.codec): \(.pictures) pictures, \(.fps) a second, p50 \(.p50_ms) ms, p95 \(.p95_ms) ms"' latency
 done
 never serve.log CRITICAL

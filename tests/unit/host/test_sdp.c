@@ -72,6 +72,7 @@ START_TEST(chromium_publishes)
         "a=sendonly",
         "a=extmap:4 "
         "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
+        "a=extmap:8 http://www.webrtc.org/experiments/rtp-hdrext/color-space",
         "a=rtcp:9 IN IP4 0.0.0.0",
         "a=ice-options:trickle",
         "a=mid:0",
@@ -133,6 +134,7 @@ START_TEST(chromium_watches)
     ck_assert_int_eq(c.rtx_pt, 97);
     ck_assert_int_eq(c.twcc_id, 4);
     ck_assert_int_eq(c.playout_id, 5);
+    ck_assert_int_eq(c.colour_id, 8);
     ck_assert(!c.sends && c.receives);
     ck_assert_ptr_nonnull(strstr(text, "m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\n"));
     ck_assert_ptr_nonnull(strstr(text, "a=fmtp:97 apt=96\r\n"));
@@ -255,7 +257,8 @@ START_TEST(formats)
     g_free(near);
     text = narrow(far, CODEC_VP8, &c);
     ck_assert_int_eq(c.twcc_id, 0);
-    ck_assert_ptr_null(strstr(text, "extmap"));
+    ck_assert_ptr_null(strstr(text, "extmap:15"));
+    ck_assert_ptr_null(strstr(text, "playout"));
     g_free(text);
     g_free(far);
     g_free(offer);
