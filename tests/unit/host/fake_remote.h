@@ -15,7 +15,7 @@
 
 #include <string.h>
 
-enum { FAKE_SLOW_MS = 60, FAKE_LOAD_MS = 250, FAKE_AGAIN_MS = 100, FAKE_MAX = 64 };
+enum { FAKE_SLOW_MS = 60, FAKE_LOAD_MS = 1500, FAKE_AGAIN_MS = 100, FAKE_MAX = 64 };
 
 struct remotes {
     frame_pool *pool;
