@@ -657,7 +657,7 @@ const steps = {
             const [answer] = await Promise.all([answered("PUT"), chooser.setFiles(file)]);
             return answer.status();
         };
-        check(await mask.isVisible(), "no mask is offered");
+        await until("a mask is offered", () => mask.isVisible());
         check(!await seen(), "a mask is shown before there is one");
         allowed.push("400");
         check(await choose({name: "notes.png", mimeType: "image/png", buffer: Buffer.from("no picture")}) === 400, "a text is taken for a picture");
@@ -678,10 +678,26 @@ const steps = {
         await shot(page, "mask");
         await page.reload();
         await until("the mask after a reload", seen);
+        // the plugin has it: the result covers the source where the mask is bright
+        const black = await page.evaluate(() => Object.assign(document.createElement("canvas"), {width: 64, height: 64}).getContext("2d", {alpha: false}).canvas.toDataURL("image/png").split(",")[1]);
+        check(await choose({name: "black.png", mimeType: "image/png", buffer: Buffer.from(black, "base64")}) === 200, "a PNG is refused");
+        const apart = () => page.evaluate(() => {
+            const [a, b] = ["result", "source"].map((name) => {
+                const to = Object.assign(document.createElement("canvas"), {width: 32, height: 32}).getContext("2d");
+                to.drawImage(document.querySelector(`.pane.${name} canvas`), 0, 0, 32, 32);
+                return to.getImageData(0, 0, 32, 32).data;
+            });
+            return a.reduce((sum, v, i) => sum + Math.abs(v - b[i]), 0) / a.length;
+        });
+        await page.evaluate(() => scope.stage.setView("wipe"));
+        await until("a result unlike its source", async (say) => say(await apart()) > 14);
+        await page.evaluate(() => scope.chain.panel.change({mask_compositing: true, mask_source: "input"}));
+        await until("nothing but the source under a black mask", async (say) => say(await apart()) < 6);
         const gone = answered("DELETE");
         await mask.getByRole("button", {name: "Remove the mask"}).press("Enter");
         check((await gone).status() === 200, "the mask cannot be taken away");
         await until("no mask", async () => !await seen());
+        await until("the result again", async (say) => say(await apart()) > 14);
         // dropped, and taken away by another
         const bytes = readFileSync(picture).toString("base64");
         const put = answered("PUT");
