@@ -138,7 +138,7 @@ static int set_value(serve_options *o, const setting *s, const char *text, const
         return error_set(err, SCOPE_EINVAL, s->name, "%s: \"%s\" is none of %s", from, text,
                          s->choices);
     g_free(*text_of(o, s));
-    *text_of(o, s) = *text ? g_strdup(text) : NULL;
+    *text_of(o, s) = g_strdup(*text ? text : s->def); /* nothing said: as if never named */
     return 0;
 }
 
@@ -256,7 +256,6 @@ static void defaults(serve_options *o)
         if (settings[i].def)
             set_value(o, &settings[i], settings[i].def, "", &never);
     }
-    o->data = g_build_filename(g_get_user_data_dir(), "scope", NULL);
 }
 
 bool serve_options_loopback(const serve_options *o)
@@ -278,6 +277,7 @@ static bool was_set(const serve_options *o, const char *name)
 static int agree(serve_options *o, scope_error *err)
 {
     int from, to;
+    char more;
     if (strcmp(o->listen, "localhost") && !g_hostname_is_ip_address(o->listen))
         return error_set(err, SCOPE_EINVAL, "listen",
                          "--listen %s: give an address such as 127.0.0.1 or 0.0.0.0", o->listen);
@@ -286,14 +286,23 @@ static int agree(serve_options *o, scope_error *err)
                          "--listen %s is open to others: give a --token, or --no-token to let "
                          "everybody in",
                          o->listen);
-    if (o->rtc_ports &&
-        (sscanf(o->rtc_ports, "%d-%d", &from, &to) != 2 || from < 1024 || to < from || to > 65535))
+    if (o->rtc_ports && (sscanf(o->rtc_ports, "%d-%d%c", &from, &to, &more) != 2 || from < 1024 ||
+                         to < from || to > 65535))
         return error_set(err, SCOPE_EINVAL, "rtc-ports",
                          "--rtc-ports %s: give two ports from 1024 to 65535, such as 50000-50100",
                          o->rtc_ports);
     if (o->source && !o->plugin)
         return error_set(err, SCOPE_EINVAL, "source",
                          "--source %s: say with --plugin what it is for", o->source);
+    if (o->preset && !o->plugin)
+        return error_set(err, SCOPE_EINVAL, "preset",
+                         "--preset %s: say with --plugin what it is for", o->preset);
+    if (o->tls_key && (!strcmp(o->tls, "off") || !strcmp(o->tls, "self")))
+        return error_set(err, SCOPE_EINVAL, "tls-key",
+                         "--tls-key %s: give the certificate that it belongs to with --tls FILE",
+                         o->tls_key);
+    if (!o->data)
+        o->data = g_build_filename(g_get_user_data_dir(), "scope", NULL);
     if (!was_set(o, "local-files"))
         o->local_files = serve_options_loopback(o);
     return 0;
@@ -366,6 +375,13 @@ void serve_options_fini(serve_options *o)
     memset(o, 0, sizeof *o);
 }
 
+/* The token; and a URL with a name and a password in it. */
+static bool is_secret(const setting *s, const char *text)
+{
+    bool urls = s->at == AT(ice_servers) || s->at == AT(source);
+    return s->at == AT(token) || (urls && strchr(text, '@'));
+}
+
 json_t *serve_options_json(const serve_options *o)
 {
     json_t *all = json_object();
@@ -376,7 +392,7 @@ json_t *serve_options_json(const serve_options *o)
         json_t *value = s->kind == WHOLE     ? json_integer(*(const int64_t *)at)
                         : s->kind == YES     ? json_boolean(*(const bool *)at)
                         : !text              ? json_null()
-                        : s->at == AT(token) ? json_string("(not told)")
+                        : is_secret(s, text) ? json_string("(not told)")
                                              : json_string(text);
         char *member = member_name(s->name);
         json_object_set_new(all, member,
