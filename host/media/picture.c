@@ -10,7 +10,7 @@
 #include <gst/video/video.h>
 #include <string.h>
 
-enum { SIDE_MAX = 8192, WAIT_S = 10 };
+enum { SIDE_MAX = 8192, WAIT_MS = 10000, LOOK_MS = 20 };
 
 static const char *decoder_for(GBytes *bytes)
 {
@@ -26,15 +26,22 @@ static const char *decoder_for(GBytes *bytes)
 static GstSample *through(GstElement *pipeline, GstBuffer *buffer, const char *doing,
                           scope_error *err)
 {
+    *err = (scope_error){0};
     GstElement *in = gst_bin_get_by_name(GST_BIN(pipeline), "in");
     GstElement *out = gst_bin_get_by_name(GST_BIN(pipeline), "out");
     GstBus *bus = gst_element_get_bus(pipeline);
     gst_element_set_state(pipeline, GST_STATE_PLAYING);
     gst_app_src_push_buffer(GST_APP_SRC(in), buffer);
     gst_app_src_end_of_stream(GST_APP_SRC(in));
-    GstSample *sample = gst_app_sink_try_pull_sample(GST_APP_SINK(out), WAIT_S * GST_SECOND);
-    if (!sample && !media_bus_failed(bus, doing, "the picture", err))
-        error_set(err, SCOPE_EINVAL, "", "%s the picture: there is none in it", doing);
+    GstSample *sample = NULL;
+    bool over = false; /* what has failed sends no end */
+    for (int ms = 0; !sample && !over && ms < WAIT_MS; ms += LOOK_MS) {
+        sample = gst_app_sink_try_pull_sample(GST_APP_SINK(out), LOOK_MS * GST_MSECOND);
+        over = !sample && (media_bus_failed(bus, doing, "the picture", err) ||
+                           gst_app_sink_is_eos(GST_APP_SINK(out)));
+    }
+    if (!sample && !err->status)
+        error_set(err, SCOPE_EINVAL, "", "cannot %s the picture: there is none in it", doing);
     if (!sample)
         err->status = SCOPE_EINVAL;
     gst_element_set_state(pipeline, GST_STATE_NULL);
@@ -79,14 +86,20 @@ frame *picture_read(GBytes *bytes, frame_pool *pool, scope_error *err)
     }
     if (media_init(err) || media_need(decoder, err))
         return NULL;
-    char *text = g_strdup_printf("appsrc name=in ! %s ! videoconvert ! "
-                                 "video/x-raw,format={RGB,RGBA} ! appsink name=out sync=false",
-                                 decoder);
+    /* The size is looked at before anything is decoded: some bytes of PNG can be gigabytes. */
+    char *text = g_strdup_printf("appsrc name=in ! %s ! video/x-raw,width=[1,%d],height=[1,%d] ! "
+                                 "videoconvert ! video/x-raw,format={RGB,RGBA} ! "
+                                 "appsink name=out sync=false",
+                                 decoder, SIDE_MAX, SIDE_MAX);
     GstElement *pipeline = gst_parse_launch(text, NULL);
     g_free(text);
     GstBuffer *buffer = gst_buffer_new_wrapped_bytes(bytes);
-    GstSample *sample = through(pipeline, buffer, "cannot read", err);
+    GstSample *sample = through(pipeline, buffer, "read", err);
     gst_object_unref(pipeline);
+    if (!sample)
+        error_set(err, SCOPE_EINVAL, "",
+                  "the picture cannot be read: it is damaged, or larger than %d x %d", SIDE_MAX,
+                  SIDE_MAX);
     frame *f = sample ? to_frame(sample, pool, err) : NULL;
     if (sample)
         gst_sample_unref(sample);
@@ -125,7 +138,7 @@ GBytes *picture_jpeg(frame *f, int quality, scope_error *err)
     gst_app_src_set_caps(GST_APP_SRC(in), caps);
     gst_caps_unref(caps);
     gst_object_unref(in);
-    GstSample *sample = through(pipeline, buffer, "cannot encode", err);
+    GstSample *sample = through(pipeline, buffer, "encode", err);
     gst_object_unref(pipeline);
     if (!sample)
         return NULL;
