@@ -22,6 +22,34 @@ static const char *decoder_for(GBytes *bytes)
     return n > sizeof jpeg && !memcmp(data, jpeg, sizeof jpeg) ? "jpegdec" : NULL;
 }
 
+static unsigned big_endian(const unsigned char *p, int n)
+{
+    unsigned v = 0;
+    for (int i = 0; i < n; i++)
+        v = v << 8 | p[i];
+    return v;
+}
+
+/* By its head: some bytes can stand for gigabytes of picture. */
+static bool is_large(GBytes *bytes)
+{
+    gsize n;
+    const unsigned char *data = g_bytes_get_data(bytes, &n);
+    if (data[0] == 0x89) /* PNG: the first chunk has the size */
+        return n >= 24 &&
+               (big_endian(data + 16, 4) > SIDE_MAX || big_endian(data + 20, 4) > SIDE_MAX);
+    for (gsize at = 2; at + 9 <= n && data[at] == 0xff;) {
+        unsigned char mark = data[at + 1];
+        /* c0 to cf begin a frame, but for c4, c8 and cc. */
+        bool start = mark >= 0xc1 && mark <= 0xcf && mark % 4 != 0;
+        if (start || mark == 0xc0)
+            return big_endian(data + at + 5, 2) > SIDE_MAX ||
+                   big_endian(data + at + 7, 2) > SIDE_MAX;
+        at += mark == 0xff ? 1 : 2 + big_endian(data + at + 2, 2);
+    }
+    return false;
+}
+
 /* One buffer through `pipeline`, an appsrc "in" to an appsink "out"; NULL with *err. */
 static GstSample *through(GstElement *pipeline, GstBuffer *buffer, const char *doing,
                           scope_error *err)
@@ -84,22 +112,20 @@ frame *picture_read(GBytes *bytes, frame_pool *pool, scope_error *err)
         error_set(err, SCOPE_EINVAL, "", "this is neither a PNG nor a JPEG picture");
         return NULL;
     }
+    if (is_large(bytes)) {
+        error_set(err, SCOPE_EINVAL, "", "the picture is larger than %d x %d", SIDE_MAX, SIDE_MAX);
+        return NULL;
+    }
     if (media_init(err) || media_need(decoder, err))
         return NULL;
-    /* The size is looked at before anything is decoded: some bytes of PNG can be gigabytes. */
-    char *text = g_strdup_printf("appsrc name=in ! %s ! video/x-raw,width=[1,%d],height=[1,%d] ! "
-                                 "videoconvert ! video/x-raw,format={RGB,RGBA} ! "
-                                 "appsink name=out sync=false",
-                                 decoder, SIDE_MAX, SIDE_MAX);
+    char *text = g_strdup_printf("appsrc name=in ! %s ! videoconvert ! "
+                                 "video/x-raw,format={RGB,RGBA} ! appsink name=out sync=false",
+                                 decoder);
     GstElement *pipeline = gst_parse_launch(text, NULL);
     g_free(text);
     GstBuffer *buffer = gst_buffer_new_wrapped_bytes(bytes);
     GstSample *sample = through(pipeline, buffer, "read", err);
     gst_object_unref(pipeline);
-    if (!sample)
-        error_set(err, SCOPE_EINVAL, "",
-                  "the picture cannot be read: it is damaged, or larger than %d x %d", SIDE_MAX,
-                  SIDE_MAX);
     frame *f = sample ? to_frame(sample, pool, err) : NULL;
     if (sample)
         gst_sample_unref(sample);
