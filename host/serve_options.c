@@ -58,7 +58,8 @@ static const setting settings[] = {
      "a plugin's process that grows beyond is started again; 0: no limit"},
     {"bitrate-kbps", WHOLE, AT(bitrate_kbps), "0", 0, 1000000, NULL, "N",
      "of pictures that are sent; 0: by their size"},
-    {"h264", TEXT, AT(h264), NULL, 0, 0, NULL, "ELEMENT", "GStreamer's encoder to prefer"},
+    {"h264", TEXT, AT(h264), NULL, 0, 0, "x264enc|openh264enc", "x264enc|openh264enc",
+     "GStreamer's encoder to prefer"},
     {"osc-port", WHOLE, AT(osc_port), "9000", 0, 65535, NULL, "N", "UDP port for OSC; 0: none"},
     {"osc-listen", TEXT, AT(osc_listen), "127.0.0.1", 0, 0, NULL, "ADDRESS",
      "address for OSC, which knows no token"},
@@ -134,7 +135,7 @@ static int set_value(serve_options *o, const setting *s, const char *text, const
         *(bool *)((char *)o + s->at) = yes;
         return 0;
     }
-    if (s->choices && !is_choice(s->choices, text))
+    if (s->choices && *text && !is_choice(s->choices, text))
         return error_set(err, SCOPE_EINVAL, s->name, "%s: \"%s\" is none of %s", from, text,
                          s->choices);
     g_free(*text_of(o, s));
@@ -273,6 +274,27 @@ static bool was_set(const serve_options *o, const char *name)
     return false;
 }
 
+/* The password is not repeated: this is said on a screen. */
+static int check_servers(const char *list, scope_error *err)
+{
+    char **all = g_strsplit(list, ",", -1);
+    bool good = true;
+    for (char **one = all; *one && good; one++) {
+        const char *text = g_strstrip(*one), *at = strrchr(text, '@');
+        bool turn = g_str_has_prefix(text, "turn:") || g_str_has_prefix(text, "turns:");
+        const char *user = turn ? strchr(text, ':') + 1 : NULL;
+        if (turn)
+            good = at && memchr(user, ':', (size_t)(at - user)) && at[1];
+        else
+            good = g_str_has_prefix(text, "stun:") && text[strlen("stun:")] && !at;
+    }
+    g_strfreev(all);
+    return good ? 0
+                : error_set(err, SCOPE_EINVAL, "ice-servers",
+                            "--ice-servers: give stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT, "
+                            "with commas between");
+}
+
 /* What no single setting can know. */
 static int agree(serve_options *o, scope_error *err)
 {
@@ -291,6 +313,8 @@ static int agree(serve_options *o, scope_error *err)
         return error_set(err, SCOPE_EINVAL, "rtc-ports",
                          "--rtc-ports %s: give two ports from 1024 to 65535, such as 50000-50100",
                          o->rtc_ports);
+    if (o->ice_servers && check_servers(o->ice_servers, err))
+        return err->status;
     if (o->source && !o->plugin)
         return error_set(err, SCOPE_EINVAL, "source",
                          "--source %s: say with --plugin what it is for", o->source);

@@ -20,6 +20,8 @@ complains 2 'give an address' "$SCOPE" serve --listen nowhere.example
 complains 2 '--log: "xml" is none of text|json' "$SCOPE" serve --log xml
 complains 2 '--rtc-ports 9-1' "$SCOPE" serve --rtc-ports 9-1
 complains 2 '--rtc-ports 50000-50100x' "$SCOPE" serve --rtc-ports 50000-50100x
+complains 2 '--h264: "fastest" is none of x264enc|openh264enc' "$SCOPE" serve --h264 fastest
+complains 2 'give stun:HOST:PORT' "$SCOPE" serve --ice-servers stun:stun.example:3478,turn:me@turn.example:3478
 complains 2 'say with --plugin what it is for' "$SCOPE" serve --preset calm
 complains 2 'give the certificate' "$SCOPE" serve --tls self --tls-key key.pem
 complains 2 'none.json' "$SCOPE" serve --config none.json
