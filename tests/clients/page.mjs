@@ -4,7 +4,7 @@
 // screenshots. The stream runs tests/abi/controls.c, whose picture tells what is in force. Fails with the
 // first thing that is not as it should be, and with any error in the browser's console. The server's token,
 // where it asks for one, is in TOKEN; PLAYWRIGHT is the module that drives the browser.
-import {writeFileSync} from "node:fs";
+import {readFileSync, writeFileSync} from "node:fs";
 import {tmpdir} from "node:os";
 const {chromium} = await import(process.env.PLAYWRIGHT);
 
@@ -464,6 +464,30 @@ const steps = {
         await page.keyboard.press("l");
     },
 
+    async fit() {
+        const stream = async () => (await page.request.get(`${URL_}/api/v1/streams/${await page.evaluate(() => scope.control.stream.id)}`)).json();
+        const all = page.getByRole("radiogroup", {name: "Fit"}), choice = (name) => all.getByRole("radio", {name});
+        check(await choice("crop").isChecked(), "a new stream does not crop");
+        await all.getByText("pad", {exact: true}).click();
+        await until("the server pads", async (say) => say((await stream()).fit) === "pad");
+        await until("so does the view of the source", () => page.evaluate(() => scope.stage.box.dataset.fit === "pad"));
+        await choice("pad").press("ArrowRight");
+        await until("stretch by key", async (say) => say((await stream()).fit) === "stretch");
+        // what the server refuses is said, and not shown as done
+        allowed.push("400");
+        const at = "**/api/v1/streams/*";
+        await page.route(at, (r) => r.request().method() === "PATCH" ? r.fulfill({status: 400, json: {success: false, error: "No such fit today."}}) : r.continue());
+        await all.getByText("pad", {exact: true}).click();
+        await until("the refusal", () => page.locator("#source").getByText("No such fit today.").isVisible());
+        check(await choice("stretch").isChecked(), "what was refused shows as done");
+        await page.unroute(at);
+        allowed.pop();
+        // and another's change comes to this page
+        await page.request.patch(`${URL_}/api/v1/streams/${(await stream()).id}`, {data: {fit: "crop"}});
+        await until("crop again", () => choice("crop").isChecked());
+        check(await page.getByRole("region", {name: "Mask"}).isHidden(), "a mask is offered though no plugin takes one");
+    },
+
     async record() {
         await page.evaluate(() => document.activeElement.blur());
         await page.keyboard.press("r");
@@ -621,6 +645,59 @@ const steps = {
         const pair = () => page.evaluate(() => scope.stage.times);
         await until("source and result of one frame", async (say) => { const [result, source] = say(await pair()); return result && result === source; });
         await page.screenshot({path: `${SHOTS}/page-restyled.jpg`, type: "jpeg", quality: 86});
+    },
+
+    // A second input, of the plugin that ships: put, refused, kept over a reload, taken away.
+    async mask() {
+        const mask = page.getByRole("region", {name: "Mask"}), thumb = mask.locator(".thumb");
+        const seen = () => thumb.evaluate((e) => e.checkVisibility() && e.naturalWidth > 1);
+        const answered = (method) => page.waitForResponse((r) => r.request().method() === method && /\/inputs\/mask$/.test(r.url()));
+        const choose = async (file) => {
+            const [chooser] = await Promise.all([page.waitForEvent("filechooser"), mask.getByRole("button", {name: "Choose"}).click()]);
+            const [answer] = await Promise.all([answered("PUT"), chooser.setFiles(file)]);
+            return answer.status();
+        };
+        check(await mask.isVisible(), "no mask is offered");
+        check(!await seen(), "a mask is shown before there is one");
+        allowed.push("400");
+        check(await choose({name: "notes.png", mimeType: "image/png", buffer: Buffer.from("no picture")}) === 400, "a text is taken for a picture");
+        await until("what is wrong with it", () => mask.getByText("neither a PNG nor a JPEG").isVisible());
+        check(!await seen(), "what was refused is shown");
+        await shot(page, "mask-refused");
+        allowed.pop();
+        const picture = `${process.env.SRC}/examples/clip/demo.jpg`;
+        check(await choose(picture) === 200, "the picture is refused");
+        await until("its small copy", seen);
+        check(await mask.locator(".error").isHidden(), "an error stays");
+        await page.setViewportSize({width: 390, height: 844});
+        await page.getByRole("tab", {name: "Source"}).click();
+        check(await page.evaluate(() => document.documentElement.scrollWidth) <= 390, "the mask makes the page too wide");
+        await mask.scrollIntoViewIfNeeded();
+        await shot(page, "mask-phone");
+        await page.setViewportSize({width: 1440, height: 860});
+        await shot(page, "mask");
+        await page.reload();
+        await until("the mask after a reload", seen);
+        const gone = answered("DELETE");
+        await mask.getByRole("button", {name: "Remove the mask"}).press("Enter");
+        check((await gone).status() === 200, "the mask cannot be taken away");
+        await until("no mask", async () => !await seen());
+        // dropped, and taken away by another
+        const bytes = readFileSync(picture).toString("base64");
+        const put = answered("PUT");
+        await mask.locator(".drop").dispatchEvent("drop", {dataTransfer: await page.evaluateHandle((b) => {
+            const all = new DataTransfer();
+            all.items.add(new File([Uint8Array.from(atob(b), (c) => c.charCodeAt(0))], "dropped.jpg", {type: "image/jpeg"}));
+            return all;
+        }, bytes)});
+        check((await put).status() === 200, "what was dropped is refused");
+        await until("what was dropped", seen);
+        const other = await page.request.delete(`${URL_}/api/v1/streams/${await page.evaluate(() => scope.control.stream.id)}/inputs/mask`);
+        check(other.ok(), "another cannot take the mask away");
+        allowed.push("400");
+        await mask.getByRole("button", {name: "Remove the mask"}).click();
+        await until("it is said, and gone here too", async () => await mask.getByText("there is no input mask").isVisible() && !await seen());
+        allowed.pop();
     },
 
     async token() {

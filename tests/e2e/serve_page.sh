@@ -25,7 +25,7 @@ answered() { curl -sS -o got -w '%{http_code}' --path-as-is "$@"; }
 [ "$(answered -H "If-None-Match: $etag" "$URL/")" = 304 ] || fail "the page is sent again though it is known"
 [ "$(answered "$URL/web/nothing.js")" = 404 ] || fail "a file that is not there is there"
 [ "$(answered "$URL/web/../page.c")" != 200 ] || fail "a path leaves the folder"
-page first numbers choices texts prompts lists files size reload presets others chain setup views record again streams webrtc mjpeg phone keyboard
+page first numbers choices texts prompts lists files size reload presets others chain setup views fit record again streams webrtc mjpeg phone keyboard
 
 end() {
     kill -TERM "$SERVER" && wait "$SERVER" || fail "the server ended with $?"
@@ -35,7 +35,7 @@ end() {
 # the plugin that is for use, with the model that ships, as `make live` starts them
 end
 serve --plugin streamdiffusion --preset demo --source "$SRC/examples/clip/clip.mp4"
-page restyle
+page restyle mask
 
 # a server that asks for a token: the page asks for it, too
 end

@@ -31,6 +31,8 @@ done
 
 # a viewer is answered while there is nothing to see, without sound; it outlives a publisher that is killed and one
 # that takes the stream from another, and other plugins
+stream_is '.state == "offline"'
+sleep 1 # the sound of before is over as well
 client watch 24 >seen &
 watching=$!
 stream_is '.stats.viewers == 1'

@@ -4,6 +4,8 @@ import {call} from "./api.js";
 import {Publisher, canPublish} from "./media_ws.js";
 import {RtcPublisher, can as canRtc} from "./media_rtc.js";
 import {assetPicker} from "./controls/asset.js";
+import {select} from "./controls/simple.js";
+import {Mask} from "./mask.js";
 
 export const KINDS = {
 	camera: {label: "Camera", icon: "camera"},
@@ -33,8 +35,11 @@ export class Source {
 			"aria-pressed": "false", onclick: () => this.pick(kind),
 		}, icon(k.icon), h("span", k.label))]));
 		this.options = h("div.options");
+		this.fit = select({enum: ["crop", "pad", "stretch"]}, {label: "Fit", set: (fit) => this.#patch({fit})});
+		this.fit.element.title = "How a picture of another shape than the plugins want is made to fit";
 		root.append(h("h2", "Source"), h("div.kinds", {role: "group", label: "Source"}, Object.values(this.buttons)),
-			this.box, this.options, this.error, this.about);
+			this.box, this.options, h("div.fit", this.fit.element), this.error, this.about);
+		this.mask = new Mask(app, root);
 		this.#mark();
 		navigator.mediaDevices?.addEventListener?.("devicechange", () => this.kind === "camera" && this.#cameraOptions());
 	}
@@ -57,7 +62,7 @@ export class Source {
 			this.#endMedia();
 			kept.set("source", kind);
 			if (kind === "none")
-				await this.#serverSource(null);
+				await this.#patch({source: null});
 			return;
 		}
 		try {
@@ -89,6 +94,8 @@ export class Source {
 	// The server's word on what it takes pictures from.
 	state(stream) {
 		const s = stream.source;
+		this.fit.show(stream.fit);
+		this.mask.state(stream);
 		this.about.textContent = this.media ? "" : s ? [s.about, s.state, s.reason].filter(Boolean).join(" · ") : "Nothing is sent.";
 		const fromServer = s && !["whip", "websocket"].includes(s.kind);
 		if (fromServer && this.media)
@@ -244,18 +251,21 @@ export class Source {
 			value: kept.get("url", "")});
 		const go = () => {
 			kept.set("url", field.value.trim());
-			this.#serverSource({url: field.value.trim()});
+			this.#patch({source: {url: field.value.trim()}});
 		};
 		field.addEventListener("keydown", (e) => e.key === "Enter" && go());
 		this.options.append(h("label", {htmlFor: "source-url"}, "Opened by the server: an address, a file or a device there"),
 			h("div.line", field, assetPicker("video", (path) => { field.value = path; go(); }), h("button.primary", {onclick: go}, "Open")));
 	}
 
-	async #serverSource(source) {
+	// What the server is to do otherwise; what it refuses shows as it was.
+	async #patch(change) {
+		this.#fail("");
 		try {
-			await call("PATCH", this.app.control.path, {json: {source}});
+			await call("PATCH", this.app.control.path, {json: change});
 		} catch (e) {
 			this.#fail(e.message);
+			this.fit.show(this.app.control.stream.fit);
 		}
 	}
 }
