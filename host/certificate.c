@@ -2,7 +2,7 @@
 #include "certificate.h"
 #include "error.h"
 
-char *tls_self_signed(const char *folder, const char *hosts, char **key, scope_error *err);
+#include "http/tls.h"
 
 #include <glib.h>
 #include <string.h>

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { KEPT = 1000, TEXT_MAX = 2000 };
+enum { KEPT = 1000, TEXT_MAX = 2000, ABOUT_MAX = 200 };
 
 typedef struct listener {
     unsigned id;
@@ -26,7 +26,8 @@ static struct {
     int level;
     json_t *kept[KEPT]; /* owned; line n is at n % KEPT */
     uint64_t count;     /* lines so far; the first is number 1 */
-    char last[TEXT_MAX];
+    char last[TEXT_MAX], last_about[ABOUT_MAX];
+    int last_level;
     int64_t last_us;
     int repeats; /* of `last`, not written */
     GArray *listeners;
@@ -158,9 +159,12 @@ static void keep(int level, const char *about, const char *text, const char *tim
         g_idle_add_full(G_PRIORITY_DEFAULT, tell, json_incref(line), (GDestroyNotify)json_decref);
 }
 
-static bool is_repeat(const char *text, int64_t now_us)
+/* Lock held. What is said of another is another line. */
+static bool is_repeat(int level, const char *about, const char *text, int64_t now_us)
 {
-    bool same = !strcmp(all.last, text) && now_us - all.last_us < G_USEC_PER_SEC;
+    bool same = !strcmp(all.last, text) && all.last_level == level &&
+                !strncmp(all.last_about, about, ABOUT_MAX - 1) &&
+                now_us - all.last_us < G_USEC_PER_SEC;
     if (same)
         all.repeats++;
     return same;
@@ -181,7 +185,7 @@ void log_line(int level, const char *about, const char *fmt, ...)
     int64_t now_us = g_get_monotonic_time();
 
     g_mutex_lock(&all.lock);
-    if (!is_repeat(text, now_us)) {
+    if (!is_repeat(level, whom, text, now_us)) {
         if (all.repeats) {
             char *more = g_strdup_printf("the last line came %d times more", all.repeats);
             keep(SCOPE_INFO, "", more, time);
@@ -190,7 +194,9 @@ void log_line(int level, const char *about, const char *fmt, ...)
         }
         all.repeats = 0;
         all.last_us = now_us;
+        all.last_level = level;
         g_strlcpy(all.last, text, sizeof all.last);
+        g_strlcpy(all.last_about, whom, sizeof all.last_about);
         keep(level, whom, text, time);
         print(time, level, whom, text);
     }

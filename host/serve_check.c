@@ -3,10 +3,12 @@
 #include "certificate.h"
 #include "command.h"
 #include "error.h"
+#include "presets.h"
 #include "registry.h"
 
 #include "http/server.h"
 #include "media/elements.h"
+#include "osc/osc.h"
 
 #include <glib/gstdio.h>
 #include <string.h>
@@ -102,6 +104,26 @@ static bool port_is_free(const serve_options *o, scope_error *err)
     return s != NULL;
 }
 
+static bool osc_is_free(const serve_options *o, scope_error *err)
+{
+    return !o->osc_port || !osc_check(o->osc_listen, (int)o->osc_port, err);
+}
+
+/* Are the plugin and the preset there that the server is to begin with? */
+static bool first_plugin(const serve_options *o, scope_error *err)
+{
+    char why[256];
+    registry *reg = registry_scan(o->plugins);
+    const registry_entry *e = o->plugin ? registry_find(reg, o->plugin, why) : NULL;
+    json_t *values = e && o->preset ? presets_read(e, o->preset, err) : NULL;
+    bool good = !o->plugin || (e && (!o->preset || values));
+    if (o->plugin && !e)
+        error_set(err, SCOPE_EINVAL, "plugin", "%s", why);
+    json_decref(values);
+    registry_free(reg);
+    return good;
+}
+
 int serve_check(const serve_options *o)
 {
     scope_error err;
@@ -115,8 +137,8 @@ int serve_check(const serve_options *o)
         bool there = can(abilities[i].elements, &err);
         printf("  %-22s %s\n", abilities[i].what, there ? "good" : err.text);
     }
-    bool (*const must[])(const serve_options *, scope_error *) = {data_folder, certificate,
-                                                                  port_is_free};
+    bool (*const must[])(const serve_options *, scope_error *) = {
+        data_folder, certificate, port_is_free, osc_is_free, first_plugin};
     for (size_t i = 0; i < G_N_ELEMENTS(must); i++) {
         if (!must[i](o, &err)) {
             complain(0, "%s", err.text);

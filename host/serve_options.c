@@ -58,7 +58,8 @@ static const setting settings[] = {
      "a plugin's process that grows beyond is started again; 0: no limit"},
     {"bitrate-kbps", WHOLE, AT(bitrate_kbps), "0", 0, 1000000, NULL, "N",
      "of pictures that are sent; 0: by their size"},
-    {"h264", TEXT, AT(h264), NULL, 0, 0, NULL, "ELEMENT", "GStreamer's encoder to prefer"},
+    {"h264", TEXT, AT(h264), NULL, 0, 0, "x264enc|openh264enc", "x264enc|openh264enc",
+     "GStreamer's encoder to prefer"},
     {"osc-port", WHOLE, AT(osc_port), "9000", 0, 65535, NULL, "N", "UDP port for OSC; 0: none"},
     {"osc-listen", TEXT, AT(osc_listen), "127.0.0.1", 0, 0, NULL, "ADDRESS",
      "address for OSC, which knows no token"},
@@ -134,11 +135,11 @@ static int set_value(serve_options *o, const setting *s, const char *text, const
         *(bool *)((char *)o + s->at) = yes;
         return 0;
     }
-    if (s->choices && !is_choice(s->choices, text))
+    if (s->choices && *text && !is_choice(s->choices, text))
         return error_set(err, SCOPE_EINVAL, s->name, "%s: \"%s\" is none of %s", from, text,
                          s->choices);
     g_free(*text_of(o, s));
-    *text_of(o, s) = *text ? g_strdup(text) : NULL;
+    *text_of(o, s) = g_strdup(*text ? text : s->def); /* nothing said: as if never named */
     return 0;
 }
 
@@ -256,7 +257,6 @@ static void defaults(serve_options *o)
         if (settings[i].def)
             set_value(o, &settings[i], settings[i].def, "", &never);
     }
-    o->data = g_build_filename(g_get_user_data_dir(), "scope", NULL);
 }
 
 bool serve_options_loopback(const serve_options *o)
@@ -274,10 +274,32 @@ static bool was_set(const serve_options *o, const char *name)
     return false;
 }
 
+/* The password is not repeated: this is said on a screen. */
+static int check_servers(const char *list, scope_error *err)
+{
+    char **all = g_strsplit(list, ",", -1);
+    bool good = true;
+    for (char **one = all; *one && good; one++) {
+        const char *text = g_strstrip(*one), *at = strrchr(text, '@');
+        bool turn = g_str_has_prefix(text, "turn:") || g_str_has_prefix(text, "turns:");
+        const char *user = turn ? strchr(text, ':') + 1 : NULL;
+        if (turn)
+            good = at && memchr(user, ':', (size_t)(at - user)) && at[1];
+        else
+            good = g_str_has_prefix(text, "stun:") && text[strlen("stun:")] && !at;
+    }
+    g_strfreev(all);
+    return good ? 0
+                : error_set(err, SCOPE_EINVAL, "ice-servers",
+                            "--ice-servers: give stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT, "
+                            "with commas between");
+}
+
 /* What no single setting can know. */
 static int agree(serve_options *o, scope_error *err)
 {
     int from, to;
+    char more;
     if (strcmp(o->listen, "localhost") && !g_hostname_is_ip_address(o->listen))
         return error_set(err, SCOPE_EINVAL, "listen",
                          "--listen %s: give an address such as 127.0.0.1 or 0.0.0.0", o->listen);
@@ -286,14 +308,25 @@ static int agree(serve_options *o, scope_error *err)
                          "--listen %s is open to others: give a --token, or --no-token to let "
                          "everybody in",
                          o->listen);
-    if (o->rtc_ports &&
-        (sscanf(o->rtc_ports, "%d-%d", &from, &to) != 2 || from < 1024 || to < from || to > 65535))
+    if (o->rtc_ports && (sscanf(o->rtc_ports, "%d-%d%c", &from, &to, &more) != 2 || from < 1024 ||
+                         to < from || to > 65535))
         return error_set(err, SCOPE_EINVAL, "rtc-ports",
                          "--rtc-ports %s: give two ports from 1024 to 65535, such as 50000-50100",
                          o->rtc_ports);
+    if (o->ice_servers && check_servers(o->ice_servers, err))
+        return err->status;
     if (o->source && !o->plugin)
         return error_set(err, SCOPE_EINVAL, "source",
                          "--source %s: say with --plugin what it is for", o->source);
+    if (o->preset && !o->plugin)
+        return error_set(err, SCOPE_EINVAL, "preset",
+                         "--preset %s: say with --plugin what it is for", o->preset);
+    if (o->tls_key && (!strcmp(o->tls, "off") || !strcmp(o->tls, "self")))
+        return error_set(err, SCOPE_EINVAL, "tls-key",
+                         "--tls-key %s: give the certificate that it belongs to with --tls FILE",
+                         o->tls_key);
+    if (!o->data)
+        o->data = g_build_filename(g_get_user_data_dir(), "scope", NULL);
     if (!was_set(o, "local-files"))
         o->local_files = serve_options_loopback(o);
     return 0;
@@ -366,6 +399,13 @@ void serve_options_fini(serve_options *o)
     memset(o, 0, sizeof *o);
 }
 
+/* The token; and a URL with a name and a password in it. */
+static bool is_secret(const setting *s, const char *text)
+{
+    bool urls = s->at == AT(ice_servers) || s->at == AT(source);
+    return s->at == AT(token) || (urls && strchr(text, '@'));
+}
+
 json_t *serve_options_json(const serve_options *o)
 {
     json_t *all = json_object();
@@ -376,7 +416,7 @@ json_t *serve_options_json(const serve_options *o)
         json_t *value = s->kind == WHOLE     ? json_integer(*(const int64_t *)at)
                         : s->kind == YES     ? json_boolean(*(const bool *)at)
                         : !text              ? json_null()
-                        : s->at == AT(token) ? json_string("(not told)")
+                        : is_secret(s, text) ? json_string("(not told)")
                                              : json_string(text);
         char *member = member_name(s->name);
         json_object_set_new(all, member,

@@ -54,7 +54,7 @@ void serve_options_fini(serve_options *o);
 /* Is only this machine listened to? */
 bool serve_options_loopback(const serve_options *o);
 /* The settings in force, each with where it is from ("flag", "environment", "file", "default"); the
- * token is not told. New reference. */
+ * token and URLs with passwords are not told. New reference. */
 json_t *serve_options_json(const serve_options *o);
 
 #endif

@@ -166,9 +166,11 @@ static void complain_of(control *c, const char *what)
 static void set(control *c, const json_t *m)
 {
     json_t *values = json_object_get(m, "values"), *n = json_object_get(m, "n");
-    int link = (int)json_integer_value(json_object_get(m, "link"));
+    const json_t *which = json_object_get(m, "link");
+    json_int_t asked = json_is_integer(which) ? json_integer_value(which) : -1;
+    int link = asked >= 0 && asked < stream_links(c->stream) ? (int)asked : -1;
     scope_error err;
-    if (!json_is_object(values) || link < 0 || link >= stream_links(c->stream)) {
+    if (!json_is_object(values) || link < 0) {
         error_set(&err, SCOPE_EINVAL, "", "set: give a link from 0 to %d and an object of values",
                   stream_links(c->stream) - 1);
         say_refused(c, link, &err, false, n);

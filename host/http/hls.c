@@ -91,14 +91,20 @@ typedef struct waiting {
     int64_t until_us;
 } waiting;
 
+static bool is_made(const char *folder)
+{
+    char *path = folder ? g_build_filename(folder, "index.m3u8", NULL) : NULL;
+    bool there = path && g_file_test(path, G_FILE_TEST_EXISTS);
+    g_free(path);
+    return there;
+}
+
 static gboolean wait_for_pieces(gpointer ctx)
 {
     waiting *w = ctx;
     stream *s = live_find(w->live, STREAM_PLAYBACK, request_part(w->r, "key"));
     const char *folder = s ? outlet_hls_folder(s) : NULL;
-    char *path = folder ? g_build_filename(folder, "index.m3u8", NULL) : NULL;
-    bool there = path && g_file_test(path, G_FILE_TEST_EXISTS);
-    g_free(path);
+    bool there = is_made(folder);
     if (folder && !there && g_get_monotonic_time() < w->until_us)
         return G_SOURCE_CONTINUE;
     request_answer(w->r, there ? playlist(w->r, folder)
@@ -112,6 +118,8 @@ static gboolean wait_for_pieces(gpointer ctx)
 static response *on_demand(request *r, stream *s)
 {
     scope_error err;
+    if (is_made(outlet_hls_folder(s)))
+        return playlist(r, outlet_hls_folder(s));
     if (!outlet_hls_folder(s) && begin(s, &err))
         return response_fault(r, "STREAMS/NO_HLS", &err);
     waiting *w = g_new0(waiting, 1);

@@ -1,8 +1,8 @@
 /* library.c - what lies on the server for a person to pick: plugins, presets, assets, recordings,
  * log lines.
  *
- * Under serve. Files are named by one path part of harmless characters, so that no name leaves its
- * folder.
+ * Under serve. Files are named by one path part, so that no name leaves its folder: of harmless
+ * characters, or, of recordings, of those that the server itself gives them (live/outlet_record.c).
  */
 #include "app.h"
 
@@ -11,6 +11,7 @@
 #include "../presets.h"
 
 #include <errno.h>
+#include <gio/gio.h>
 #include <glib/gstdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,16 @@ static bool is_name(const char *name)
     return n > 0 && n <= 120 && g_ascii_isalnum(name[0]) &&
            strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._()+-") ==
                n;
+}
+
+/* A finished recording; one under way has another ending, and is not to be reached. */
+static bool is_recording(const char *name)
+{
+    bool good = g_str_has_suffix(name, ".mp4") && *name != '.' && strlen(name) <= 120 &&
+                g_utf8_validate(name, -1, NULL) && !strpbrk(name, "/\\");
+    for (const char *p = name; good && *p; p++)
+        good = !g_ascii_iscntrl(*p);
+    return good;
 }
 
 static response *bad_name(request *r, const char *name)
@@ -70,14 +81,15 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The files of a folder as [{name, bytes, modified, type, path}], by name. */
-static json_t *files(request *r, const char *folder)
+/* The files of a folder with names that are fit, as [{name, bytes, modified, type, path}], by
+ * name. */
+static json_t *files(request *r, const char *folder, bool (*fit)(const char *name))
 {
     char *dir = path_in(r, folder, NULL, NULL);
     GDir *open = g_dir_open(dir, 0, NULL);
     GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
     for (const char *name; open && (name = g_dir_read_name(open));) {
-        if (is_name(name) && !g_str_has_suffix(name, ".part"))
+        if (fit(name))
             g_ptr_array_add(names, g_strdup(name));
     }
     g_ptr_array_sort(names, by_name);
@@ -278,19 +290,23 @@ static response *end_preset(request *r)
 
 static response *assets(request *r)
 {
-    return response_json(200, json_pack("{s:o}", "assets", files(r, "assets")));
+    return response_json(200, json_pack("{s:o}", "assets", files(r, "assets", is_name)));
 }
 
 static response *recordings(request *r)
 {
-    return response_json(200, json_pack("{s:o}", "recordings", files(r, "recordings")));
+    return response_json(200,
+                         json_pack("{s:o}", "recordings", files(r, "recordings", is_recording)));
+}
+
+static response *no_recording(request *r)
+{
+    return response_error(r, 404, "LIBRARY/NOT_FOUND", NULL, "there is no recording of this name");
 }
 
 static response *send_file(request *r, const char *folder, bool download)
 {
     const char *name = request_part(r, "name");
-    if (!is_name(name))
-        return bad_name(r, name);
     char *path = path_in(r, folder, NULL, name);
     response *a = response_file(r, path, type_of(name), download ? name : NULL);
     g_free(path);
@@ -299,32 +315,64 @@ static response *send_file(request *r, const char *folder, bool download)
 
 static response *asset(request *r)
 {
-    return send_file(r, "assets", false);
+    const char *name = request_part(r, "name");
+    return is_name(name) ? send_file(r, "assets", false) : bad_name(r, name);
 }
 
 static response *recording(request *r)
 {
-    return send_file(r, "recordings", true);
+    return is_recording(request_part(r, "name")) ? send_file(r, "recordings", true)
+                                                 : no_recording(r);
+}
+
+/* A file on its way to the disk; a large one is written beside the main loop. */
+typedef struct keeping {
+    request *r; /* until it is answered */
+    char *path; /* owned */
+    int status;
+    scope_error err;
+} keeping;
+
+static void keep(GTask *task, gpointer source, gpointer data, GCancellable *cancel)
+{
+    (void)source, (void)cancel;
+    keeping *k = data;
+    gsize n;
+    const void *bytes = g_bytes_get_data(request_body(k->r), &n);
+    k->status = write_file(k->path, bytes, n, &k->err);
+    g_task_return_boolean(task, TRUE);
+}
+
+static void kept(GObject *source, GAsyncResult *result, gpointer data)
+{
+    (void)source, (void)result;
+    keeping *k = data;
+    const char *name = request_part(k->r, "name");
+    response *a =
+        k->status ? response_fault(k->r, "INTERNAL", &k->err)
+                  : response_json(201, json_pack("{s:s, s:I, s:s, s:s}", "name", name, "bytes",
+                                                 (json_int_t)g_bytes_get_size(request_body(k->r)),
+                                                 "type", type_of(name), "path", k->path));
+    request_answer(k->r, a);
+    g_free(k->path);
+    g_free(k);
 }
 
 static response *put_asset(request *r)
 {
     const char *name = request_part(r, "name");
-    scope_error err;
-    gsize n;
     if (!is_name(name))
         return bad_name(r, name);
-    const void *bytes = g_bytes_get_data(request_body(r), &n);
-    if (!n)
+    if (!g_bytes_get_size(request_body(r)))
         return response_error(r, 400, "LIBRARY/EMPTY", NULL, "the file is empty");
-    char *path = path_in(r, "assets", NULL, name);
-    response *a =
-        write_file(path, bytes, n, &err)
-            ? response_fault(r, "INTERNAL", &err)
-            : response_json(201, json_pack("{s:s, s:I, s:s, s:s}", "name", name, "bytes",
-                                           (json_int_t)n, "type", type_of(name), "path", path));
-    g_free(path);
-    return a;
+    keeping *k = g_new0(keeping, 1);
+    *k = (keeping){.r = r, .path = path_in(r, "assets", NULL, name)};
+    request_later(r, NULL, NULL);
+    GTask *task = g_task_new(NULL, NULL, kept, k);
+    g_task_set_task_data(task, k, NULL);
+    g_task_run_in_thread(task, keep);
+    g_object_unref(task);
+    return NULL;
 }
 
 static response *end_asset(request *r)
@@ -337,8 +385,8 @@ static response *end_asset(request *r)
 static response *end_recording(request *r)
 {
     const char *name = request_part(r, "name");
-    return is_name(name) ? remove_file(r, path_in(r, "recordings", NULL, name), "recording")
-                         : bad_name(r, name);
+    return is_recording(name) ? remove_file(r, path_in(r, "recordings", NULL, name), "recording")
+                              : no_recording(r);
 }
 
 static response *logs(request *r)

@@ -11,6 +11,7 @@
 #include "../live/outlet.h"
 #include "../media/picture.h"
 
+#include <gio/gio.h>
 #include <string.h>
 
 enum { BODY_MAX = 1 << 20, PICTURE_MAX = 32 << 20 };
@@ -62,7 +63,19 @@ static int fit_from(const json_t *value, enum media_fit *fit, scope_error *err)
     return error_set(err, SCOPE_EINVAL, "fit", "fit: give \"crop\", \"pad\" or \"stretch\"");
 }
 
-/* Do all that the body says; what can be refused comes before what changes anything. */
+/* The name and the chain, or neither of them. */
+static int apply_named(stream *s, const char *name, const json_t *chain, scope_error *err)
+{
+    scope_error never;
+    char *before = g_strdup(stream_name(s));
+    int status = name ? stream_rename(s, name, err) : 0;
+    if (!status && chain && (status = stream_chain(s, chain, err)) && name)
+        stream_rename(s, before, &never);
+    g_free(before);
+    return status;
+}
+
+/* Do all that the body says, or nothing where any of it is refused. */
 static int apply(stream *s, const json_t *body, scope_error *err)
 {
     static const char *const known[] = {"chain", "source", "name", "fit", NULL};
@@ -74,10 +87,10 @@ static int apply(stream *s, const json_t *body, scope_error *err)
         status = error_set(err, SCOPE_EINVAL, "name", "name: give a text");
     if (!status && fit)
         status = fit_from(fit, &how, err);
-    if (!status && chain)
-        status = stream_chain(s, chain, err);
-    if (!status && json_is_string(name))
-        status = stream_rename(s, json_string_value(name), err);
+    if (!status && source)
+        status = inlet_check(s, source, err);
+    if (!status)
+        status = apply_named(s, json_string_value(name), chain, err);
     if (!status && source)
         status = inlet_set(s, json_is_null(source) ? NULL : source, err);
     if (!status && fit)
@@ -162,6 +175,7 @@ static response *retry(request *r)
 typedef struct waiting {
     request *r; /* until it is answered */
     live *live;
+    stream *stream; /* borrowed: compared alone */
     uint64_t tag;
     guint listener, timer;
 } waiting;
@@ -177,6 +191,11 @@ static void settle(waiting *w, response *a)
 static void heard(void *ctx, const stream_event *e)
 {
     waiting *w = ctx;
+    if (e->kind == STREAM_ENDED && e->stream == w->stream) {
+        settle(w, response_error(w->r, 404, "STREAMS/NOT_FOUND", NULL,
+                                 "the stream %s has been ended", stream_id(e->stream)));
+        return;
+    }
     if (e->kind != STREAM_VALUES || e->tag != w->tag)
         return;
     if (e->err)
@@ -242,7 +261,7 @@ static response *patch_link(request *r)
     if (done == 0)
         return response_json(200, json_pack("{s:b, s:b}", "in_force", 0, "reloading", 1));
     waiting *w = g_new0(waiting, 1);
-    *w = (waiting){.r = r, .live = app_of(r)->live, .tag = tag};
+    *w = (waiting){.r = r, .live = app_of(r)->live, .stream = s, .tag = tag};
     w->listener = live_listen(w->live, heard, w);
     w->timer = g_timeout_add(WAIT_MS, too_late, w);
     request_later(r, NULL, NULL);
@@ -298,22 +317,57 @@ static response *end_output(request *r)
 /* ---- second inputs
  * --------------------------------------------------------------------------------- */
 
+/* A picture on its way; it is decoded beside the main loop. */
+typedef struct upload {
+    request *r; /* until it is answered */
+    live *live;
+    char *id; /* owned, of the stream: it may be ended meanwhile */
+    frame *f; /* owned, or NULL with err */
+    scope_error err;
+} upload;
+
+static void decode(GTask *task, gpointer source, gpointer data, GCancellable *cancel)
+{
+    (void)source, (void)cancel;
+    upload *u = data;
+    u->f = picture_read(request_body(u->r), live_frames(u->live), &u->err);
+    g_task_return_boolean(task, TRUE);
+}
+
+static void decoded(GObject *source, GAsyncResult *result, gpointer data)
+{
+    (void)source, (void)result;
+    upload *u = data;
+    stream *s = live_find(u->live, STREAM_ID, u->id);
+    response *a;
+    if (!s)
+        a = response_error(u->r, 404, "STREAMS/NOT_FOUND", NULL, "there is no stream %s", u->id);
+    else if (!u->f)
+        a = response_fault(u->r, "STREAMS/INVALID_PICTURE", &u->err);
+    else if (stream_second_input(s, request_part(u->r, "name"), u->f, &u->err))
+        a = response_fault(u->r, "STREAMS/INVALID_INPUT", &u->err);
+    else
+        a = response_json(200, json_pack("{s:b}", "success", 1));
+    request_answer(u->r, a);
+    frame_unref(u->f);
+    g_free(u->id);
+    g_free(u);
+}
+
 static response *put_input(request *r)
 {
     response *bad;
     stream *s = app_stream(r, &bad);
-    scope_error err;
     if (!s)
         return bad;
-    GBytes *body = request_body(r);
-    frame *f = picture_read(body, live_frames(app_of(r)->live), &err);
-    if (!f)
-        return response_fault(r, "STREAMS/INVALID_PICTURE", &err);
-    int status = stream_second_input(s, request_part(r, "name"), f, &err);
-    frame_unref(f);
-    if (status)
-        return response_fault(r, "STREAMS/INVALID_INPUT", &err);
-    return response_json(200, json_pack("{s:b}", "success", 1));
+    upload *u = g_new0(upload, 1);
+    *u = (upload){.r = r, .live = app_of(r)->live, .id = g_strdup(stream_id(s))};
+    request_later(r, NULL, NULL);
+    GTask *task = g_task_new(NULL, NULL, decoded, u);
+    g_task_set_task_data(task, u, NULL);
+    g_task_run_in_thread(task, decode);
+    g_object_unref(task);
+    return NULL;
 }
 
 static response *end_input(request *r)

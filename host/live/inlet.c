@@ -90,7 +90,7 @@ static void say(inlet *i, enum inlet_state state, const char *reason)
 {
     g_mutex_lock(&i->lock);
     i->state = state;
-    g_strlcpy(i->reason, reason, sizeof i->reason);
+    error_copy(i->reason, sizeof i->reason, reason);
     if (!i->tell && !i->stop)
         i->tell = g_idle_add(on_tell, i);
     g_mutex_unlock(&i->lock);
@@ -351,6 +351,34 @@ static int read_request(const json_t *source, const char **url, bool *loop, int 
     return 0;
 }
 
+/* What is asked for, checked; nothing to be freed after an error. */
+static int read_source(stream *s, const json_t *source, inlet_url *u, bool *loop, int *fps,
+                       scope_error *err)
+{
+    const char *url;
+    int status = read_request(source, &url, loop, fps, err);
+    if (status)
+        return status;
+    live *l = stream_live(s);
+    char *assets = g_build_filename(live_data_dir(l), "assets", NULL);
+    status = inlet_url_init(u, url, assets, live_settings(l)->local_files, err);
+    g_free(assets);
+    if (status)
+        inlet_url_fini(u);
+    return status;
+}
+
+int inlet_check(stream *s, const json_t *source, scope_error *err)
+{
+    inlet_url u;
+    bool loop;
+    int fps;
+    int status = json_is_null(source) ? 0 : read_source(s, source, &u, &loop, &fps, err);
+    if (!status && !json_is_null(source))
+        inlet_url_fini(&u);
+    return status;
+}
+
 int inlet_set(stream *s, const json_t *source, scope_error *err)
 {
     inlets *all = inlets_of(s);
@@ -358,26 +386,18 @@ int inlet_set(stream *s, const json_t *source, scope_error *err)
         drop(all);
         return 0;
     }
-    const char *url;
+    inlet_url url;
     bool loop;
-    int fps, status = read_request(source, &url, &loop, &fps, err);
+    int fps, status = read_source(s, source, &url, &loop, &fps, err);
     if (status)
         return status;
-    live *l = stream_live(s);
     inlet *i = g_new0(inlet, 1);
-    char *assets = g_build_filename(live_data_dir(l), "assets", NULL);
-    status = inlet_url_init(&i->url, url, assets, live_settings(l)->local_files, err);
-    g_free(assets);
-    if (status) {
-        inlet_url_fini(&i->url);
-        g_free(i);
-        return status;
-    }
     drop(all);
     i->all = all;
+    i->url = url;
     i->loop = loop;
     i->fps = fps;
-    i->pool = live_frames(l);
+    i->pool = live_frames(stream_live(s));
     i->state = INLET_CONNECTING;
     g_mutex_init(&i->lock);
     g_cond_init(&i->wake);

@@ -21,6 +21,8 @@
  * sends no picture for 10 s, is opened again after 0.5 to 10 s. Negative with *err for a request
  * that makes no sense, and nothing is changed. [main] */
 int inlet_set(stream *s, const json_t *source, scope_error *err);
+/* Would inlet_set take it? Negative with *err when not. [main] */
+int inlet_check(stream *s, const json_t *source, scope_error *err);
 /* What is open: {"kind", "about", "url" (without secrets), "loop", "fps", "state": "connecting" |
  * "live" | "retrying" | "ended", "reason", "frames", "opened" (how often), "w", "h"}; null when
  * nothing is, or somebody else publishes now. New reference [main] */

@@ -386,7 +386,8 @@ stream *live_create(live *l, const char *name, scope_error *err)
     if (l->streams->len >= max) {
         error_set(
             err, SCOPE_EINVAL, "",
-            "there are %u streams, which is the limit; end one, or start the server with more",
+            "there are %u streams, which is the limit; end one, or start the server with a larger "
+            "--streams-max",
             max);
         return NULL;
     }

@@ -450,8 +450,11 @@ static gboolean look_whether_closed(gpointer user)
         outlets *all = stream_attached(s, "outlets");
         bool meant = !c->id || !strcmp(c->id, stream_id(s));
         for (guint k = 0; all && meant && k < all->list->len; k++) {
-            if (((outlet *)all->list->pdata[k])->thread)
-                return G_SOURCE_CONTINUE;
+            outlet *o = all->list->pdata[k];
+            if (!o->thread)
+                continue;
+            close_one(o, NULL, NULL); /* where it was opened meanwhile */
+            return G_SOURCE_CONTINUE;
         }
     }
     c->done(c->ctx);

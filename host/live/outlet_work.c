@@ -78,7 +78,7 @@ void outlet_say(outlet *o, enum outlet_state state, const char *reason)
         return; /* it has ended by itself in the meantime */
     }
     o->state = state;
-    g_strlcpy(o->reason, reason, sizeof o->reason);
+    error_copy(o->reason, sizeof o->reason, reason);
     if (!o->tell)
         o->tell = g_idle_add(outlet_on_tell, o);
     g_mutex_unlock(&o->lock);

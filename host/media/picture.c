@@ -10,7 +10,7 @@
 #include <gst/video/video.h>
 #include <string.h>
 
-enum { SIDE_MAX = 8192, WAIT_S = 10 };
+enum { SIDE_MAX = 8192, WAIT_MS = 10000, LOOK_MS = 20 };
 
 static const char *decoder_for(GBytes *bytes)
 {
@@ -22,19 +22,54 @@ static const char *decoder_for(GBytes *bytes)
     return n > sizeof jpeg && !memcmp(data, jpeg, sizeof jpeg) ? "jpegdec" : NULL;
 }
 
+static unsigned big_endian(const unsigned char *p, int n)
+{
+    unsigned v = 0;
+    for (int i = 0; i < n; i++)
+        v = v << 8 | p[i];
+    return v;
+}
+
+/* By its head: some bytes can stand for gigabytes of picture. */
+static bool is_large(GBytes *bytes)
+{
+    gsize n;
+    const unsigned char *data = g_bytes_get_data(bytes, &n);
+    if (data[0] == 0x89) /* PNG: the first chunk has the size */
+        return n >= 24 &&
+               (big_endian(data + 16, 4) > SIDE_MAX || big_endian(data + 20, 4) > SIDE_MAX);
+    for (gsize at = 2; at + 9 <= n && data[at] == 0xff;) {
+        unsigned char mark = data[at + 1];
+        /* c0 to cf begin a frame, but for c4, c8 and cc. */
+        bool start = mark >= 0xc1 && mark <= 0xcf && mark % 4 != 0;
+        if (start || mark == 0xc0)
+            return big_endian(data + at + 5, 2) > SIDE_MAX ||
+                   big_endian(data + at + 7, 2) > SIDE_MAX;
+        at += mark == 0xff ? 1 : 2 + big_endian(data + at + 2, 2);
+    }
+    return false;
+}
+
 /* One buffer through `pipeline`, an appsrc "in" to an appsink "out"; NULL with *err. */
 static GstSample *through(GstElement *pipeline, GstBuffer *buffer, const char *doing,
                           scope_error *err)
 {
+    *err = (scope_error){0};
     GstElement *in = gst_bin_get_by_name(GST_BIN(pipeline), "in");
     GstElement *out = gst_bin_get_by_name(GST_BIN(pipeline), "out");
     GstBus *bus = gst_element_get_bus(pipeline);
     gst_element_set_state(pipeline, GST_STATE_PLAYING);
     gst_app_src_push_buffer(GST_APP_SRC(in), buffer);
     gst_app_src_end_of_stream(GST_APP_SRC(in));
-    GstSample *sample = gst_app_sink_try_pull_sample(GST_APP_SINK(out), WAIT_S * GST_SECOND);
-    if (!sample && !media_bus_failed(bus, doing, "the picture", err))
-        error_set(err, SCOPE_EINVAL, "", "%s the picture: there is none in it", doing);
+    GstSample *sample = NULL;
+    bool over = false; /* what has failed sends no end */
+    for (int ms = 0; !sample && !over && ms < WAIT_MS; ms += LOOK_MS) {
+        sample = gst_app_sink_try_pull_sample(GST_APP_SINK(out), LOOK_MS * GST_MSECOND);
+        over = !sample && (media_bus_failed(bus, doing, "the picture", err) ||
+                           gst_app_sink_is_eos(GST_APP_SINK(out)));
+    }
+    if (!sample && !err->status)
+        error_set(err, SCOPE_EINVAL, "", "cannot %s the picture: there is none in it", doing);
     if (!sample)
         err->status = SCOPE_EINVAL;
     gst_element_set_state(pipeline, GST_STATE_NULL);
@@ -77,6 +112,10 @@ frame *picture_read(GBytes *bytes, frame_pool *pool, scope_error *err)
         error_set(err, SCOPE_EINVAL, "", "this is neither a PNG nor a JPEG picture");
         return NULL;
     }
+    if (is_large(bytes)) {
+        error_set(err, SCOPE_EINVAL, "", "the picture is larger than %d x %d", SIDE_MAX, SIDE_MAX);
+        return NULL;
+    }
     if (media_init(err) || media_need(decoder, err))
         return NULL;
     char *text = g_strdup_printf("appsrc name=in ! %s ! videoconvert ! "
@@ -85,7 +124,7 @@ frame *picture_read(GBytes *bytes, frame_pool *pool, scope_error *err)
     GstElement *pipeline = gst_parse_launch(text, NULL);
     g_free(text);
     GstBuffer *buffer = gst_buffer_new_wrapped_bytes(bytes);
-    GstSample *sample = through(pipeline, buffer, "cannot read", err);
+    GstSample *sample = through(pipeline, buffer, "read", err);
     gst_object_unref(pipeline);
     frame *f = sample ? to_frame(sample, pool, err) : NULL;
     if (sample)
@@ -125,7 +164,7 @@ GBytes *picture_jpeg(frame *f, int quality, scope_error *err)
     gst_app_src_set_caps(GST_APP_SRC(in), caps);
     gst_caps_unref(caps);
     gst_object_unref(in);
-    GstSample *sample = through(pipeline, buffer, "cannot encode", err);
+    GstSample *sample = through(pipeline, buffer, "encode", err);
     gst_object_unref(pipeline);
     if (!sample)
         return NULL;

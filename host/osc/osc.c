@@ -13,7 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PACKET_MAX = 65507, SUBSCRIBERS_MAX = 32, SUBSCRIBED_S = 60, PARTS_MAX = 12 };
+enum {
+    PACKET_MAX = 65507,
+    SUBSCRIBERS_MAX = 32,
+    SUBSCRIBED_S = 60,
+    PARTS_MAX = 12,
+    PACKETS_AT_ONCE = 64
+};
 
 typedef struct subscriber {
     GSocketAddress *to; /* owned */
@@ -83,7 +89,8 @@ static char *address_of(osc *o, stream *s, int link, const char *name)
 {
     bool first = live_count(o->live) && live_at(o->live, 0) == s;
     bool shadowed = false; /* an earlier plugin has a parameter of this name */
-    for (int i = 0; i < link; i++)
+    /* The chain may be another than when the event was on its way. */
+    for (int i = 0; i < MIN(link, stream_links(s)); i++)
         shadowed |= schema_find(stream_link_schema(s, i), name) != NULL;
     if (shadowed)
         return g_strdup_printf("/scope/%s/%d/%s", stream_id(s), link, name);
@@ -231,6 +238,7 @@ static void unsubscribe(osc *o, GSocketAddress *to)
         if (same_address(g_array_index(o->subscribers, subscriber, i).to, to))
             g_array_remove_index_fast(o->subscribers, i);
     }
+    o->stats.subscribers = (int)o->subscribers->len;
 }
 
 static void subscribe(osc *o, const char *address, lo_message args)
@@ -246,6 +254,13 @@ static void subscribe(osc *o, const char *address, lo_message args)
     }
     g_array_append_val(o->subscribers, one);
     o->stats.subscribers = (int)o->subscribers->len;
+}
+
+static void unsubscribe_sender(osc *o, lo_message args)
+{
+    GSocketAddress *to = reply_address(o, args);
+    unsubscribe(o, to);
+    g_object_unref(to);
 }
 
 /* ---- in: values
@@ -343,7 +358,7 @@ static void message(void *ctx, const char *address, lo_message args)
     else if (!strcmp(address, "/scope/subscribe"))
         subscribe(o, address, args);
     else if (!strcmp(address, "/scope/unsubscribe"))
-        unsubscribe(o, o->from);
+        unsubscribe_sender(o, args);
     else
         parameter(o, address, args);
 }
@@ -353,7 +368,7 @@ static gboolean readable(GSocket *socket, GIOCondition condition, gpointer ctx)
     osc *o = ctx;
     char *bytes = g_malloc(PACKET_MAX);
     (void)condition;
-    for (;;) {
+    for (int i = 0; i < PACKETS_AT_ONCE; i++) { /* a flood keeps nobody else waiting */
         GSocketAddress *from = NULL;
         gssize n = g_socket_receive_from(socket, &from, bytes, PACKET_MAX, NULL, NULL);
         if (n < 0)
@@ -400,6 +415,15 @@ static GSocket *bound(const char *listen, int port, scope_error *err)
     g_clear_error(&why);
     g_object_unref(at);
     return s;
+}
+
+int osc_check(const char *listen, int port, scope_error *err)
+{
+    GSocket *socket = bound(listen, port, err);
+    if (!socket)
+        return err->status;
+    g_object_unref(socket);
+    return 0;
 }
 
 osc *osc_open(live *l, const char *listen, int port, scope_error *err)

@@ -45,5 +45,13 @@ says heard "/scope/$number 0.9"
 answers 200 GET /metrics
 says api.out 'scope_osc_messages_total' 'scope_osc_subscribers 1'
 
+# one who subscribed for another port of its host ends that, too, and is counted no more
+say '/scope/subscribe 9999'
+await 5 sh -c "curl -s $URL/metrics | grep -q 'scope_osc_subscribers 2'"
+say '/scope/unsubscribe 9999'
+await 5 sh -c "curl -s $URL/metrics | grep -q 'scope_osc_subscribers 1'"
+
 # the port is in use
 complains 1 "the OSC port $osc_port" "$SCOPE" serve --port 0 --osc-port "$osc_port" --data "$TMP/other"
+run 1 "$SCOPE" serve --port 0 --osc-port "$osc_port" --data "$TMP/other" --check
+says err "the OSC port $osc_port"
