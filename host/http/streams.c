@@ -175,7 +175,6 @@ static response *retry(request *r)
 typedef struct waiting {
     request *r; /* until it is answered */
     live *live;
-    stream *stream; /* borrowed: compared alone */
     uint64_t tag;
     guint listener, timer;
 } waiting;
@@ -191,14 +190,12 @@ static void settle(waiting *w, response *a)
 static void heard(void *ctx, const stream_event *e)
 {
     waiting *w = ctx;
-    if (e->kind == STREAM_ENDED && e->stream == w->stream) {
-        settle(w, response_error(w->r, 404, "STREAMS/NOT_FOUND", NULL,
-                                 "the stream %s has been ended", stream_id(e->stream)));
-        return;
-    }
     if (e->kind != STREAM_VALUES || e->tag != w->tag)
         return;
-    if (e->err)
+    if (!live_find(w->live, STREAM_ID, stream_id(e->stream)))
+        settle(w, response_error(w->r, 404, "STREAMS/NOT_FOUND", NULL,
+                                 "the stream %s has been ended", stream_id(e->stream)));
+    else if (e->err)
         settle(w, response_fault(w->r, "STREAMS/INVALID_PARAMS", e->err));
     else
         settle(w, response_json(200, json_pack("{s:I, s:b, s:O}", "generation",
@@ -261,7 +258,7 @@ static response *patch_link(request *r)
     if (done == 0)
         return response_json(200, json_pack("{s:b, s:b}", "in_force", 0, "reloading", 1));
     waiting *w = g_new0(waiting, 1);
-    *w = (waiting){.r = r, .live = app_of(r)->live, .stream = s, .tag = tag};
+    *w = (waiting){.r = r, .live = app_of(r)->live, .tag = tag};
     w->listener = live_listen(w->live, heard, w);
     w->timer = g_timeout_add(WAIT_MS, too_late, w);
     request_later(r, NULL, NULL);
