@@ -33,7 +33,11 @@ response *response_json(int status, json_t *body)
 {
     char *text = json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
     json_decref(body);
-    g_assert(text);
+    if (!text) /* a text somewhere in it was no UTF-8 */
+        return response_text(500, "application/json",
+                             "{\"success\":false,\"error\":\"the answer cannot be put into JSON\","
+                             "\"code\":\"INTERNAL\",\"status\":500,\"details\":null,"
+                             "\"requestId\":null,\"traceId\":null}");
     return of_malloc(status, "application/json", text);
 }
 

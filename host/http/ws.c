@@ -348,7 +348,8 @@ void ws_text(ws *w, const char *text)
 void ws_json(ws *w, json_t *message)
 {
     char *text = json_dumps(message, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
-    ws_text(w, text);
+    if (text) /* else a text somewhere in it was no UTF-8 */
+        ws_text(w, text);
     free(text);
     json_decref(message);
 }
