@@ -9,7 +9,8 @@ DEPS_LIST := $(shell . /etc/os-release 2>/dev/null; echo .ci/deps/$$ID-$${VERSIO
 
 PKGS_SCHEMA := jansson
 PKGS_PLUGIN := jansson libutf8proc
-PKGS_HOST   := jansson libcurl gstreamer-1.0 gstreamer-base-1.0 gstreamer-app-1.0 gstreamer-video-1.0 gstreamer-pbutils-1.0
+PKGS_HOST   := jansson libcurl gstreamer-1.0 gstreamer-base-1.0 gstreamer-app-1.0 gstreamer-video-1.0 gstreamer-pbutils-1.0 \
+               gstreamer-sdp-1.0 gstreamer-rtp-1.0 gio-unix-2.0 libmicrohttpd gnutls liblo
 
 WARN   := -Wall -Wextra -Wpedantic -Werror
 OPT    ?= -O2 -g
@@ -48,11 +49,11 @@ CUDA_CODE = $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
 	$(foreach a,$(CUDA_PTX),-gencode arch=compute_$(a),code=compute_$(a))
 
 pkg = $(shell pkg-config $(1) $(2) 2>/dev/null)
-src = $(wildcard $(1)/*.c)
+src = $(patsubst ./%,%,$(subst /./,/,$(wildcard $(1)/*.c)))
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 SCHEMA_OBJ  := $(call obj,$(call src,schema))
-HOST_OBJ    := $(call obj,$(filter-out host/main.c,$(call src,host) $(call src,host/media)))
+HOST_OBJ    := $(call obj,$(filter-out host/main.c,$(foreach d,. media worker live http osc,$(call src,host/$(d))))) $(BUILD)/obj/gen/page.o
 KERNELS_OBJ := $(call obj,$(call src,kernels) $(call src,kernels/cpu) $(CUDA_SRC)) $(CUDA_OBJ) \
                $(foreach i,$(ISAS),$(patsubst %.c,$(BUILD)/obj/%.$(i).o,$(call src,kernels/cpu/simd)))
 SD_OBJ      := $(call obj,$(call src,plugin/streamdiffusion))
@@ -62,13 +63,16 @@ PLUGIN_SO   := $(BUILD)/plugins/streamdiffusion.so
 PRESETS     := $(patsubst plugin/%,$(BUILD)/plugins/%,$(wildcard plugin/streamdiffusion/presets/*.json))
 PRESETS     := $(subst /streamdiffusion/presets/,/presets/streamdiffusion/,$(PRESETS))
 
+# The model that ships, where the plugin finds it by its name.
+MODEL_FILES := $(patsubst examples/models/%,$(BUILD)/plugins/models/%,$(shell find examples/models/tiny -type f))
+
 LIB = $(BUILD)/lib/lib$(1).a
 LINK_schema          = $(call LIB,schema) $(call pkg,--libs,$(PKGS_SCHEMA)) -lm
 LINK_kernels         = $(call LIB,kernels) -ldnnl $(CUDA_LIBS) -lm
 LINK_streamdiffusion = $(call LIB,streamdiffusion) $(call LIB,kernels) -ldnnl $(CUDA_LIBS) $(call pkg,--libs,$(PKGS_PLUGIN)) -lm
-LINK_host            = $(call LIB,host) $(call LIB,schema) $(call pkg,--libs,$(PKGS_HOST)) -ldl -lm
+LINK_host            = $(call LIB,host) $(call LIB,schema) $(call pkg,--libs,$(PKGS_HOST)) -lwslay -ldl -lm
 
-.PHONY: help deps build test check bench bench-tiny oracle demo doc fmt fmt-check fuzz install clean
+.PHONY: help deps build test check bench bench-tiny oracle demo live soak doc fmt fmt-check fuzz install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -87,12 +91,16 @@ endif
 endif
 	@mkdir -p $(@D) && touch $@
 
+TEST_TOOLS ?= $(abspath $(BUILD))/tools# clients that are not ours; sanitized tests take those of the plain build
+$(TEST_TOOLS)/ok: $(DEPS_LIST).test .ci/install-test-tools .ci/test-tools.json
+	@.ci/install-test-tools $(TEST_TOOLS) $(DEPS_LIST).test && touch $@
+
 # ---- build --------------------------------------------------------------------------------------
 build: $(BUILD)/deps.ok ## the host, the plugins and the examples
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 
 .PHONY: all
-all: $(BUILD)/scope $(PLUGIN_SO) $(EXAMPLE_SO) $(PRESETS)
+all: $(BUILD)/scope $(PLUGIN_SO) $(EXAMPLE_SO) $(PRESETS) $(MODEL_FILES)
 	@echo "$(if $(NVCC),CUDA: kernels for sm_$(subst $() , sm_,$(CUDA_ARCHS)),CUDA: nvcc was not found; this build has the CPU backend alone)"
 
 $(BUILD)/scope: $(BUILD)/obj/host/main.o $(call LIB,host) $(call LIB,schema)
@@ -106,6 +114,9 @@ $(PLUGIN_SO): $(call LIB,streamdiffusion) $(call LIB,kernels)
 	  -Wl,--no-whole-archive -Wl,-Bsymbolic -Wl,--exclude-libs,libcudart_static.a -o $@ $(LINK_streamdiffusion)
 
 $(BUILD)/plugins/presets/streamdiffusion/%.json: plugin/streamdiffusion/presets/%.json
+	@mkdir -p $(@D) && cp $< $@
+
+$(BUILD)/plugins/models/%: examples/models/%
 	@mkdir -p $(@D) && cp $< $@
 
 # Examples see nothing but the public headers, as a plugin author does.
@@ -162,6 +173,21 @@ $(BUILD)/gen/styles.json.h: plugin/streamdiffusion/styles.json
 $(SCHEMA_OBJ): $(BUILD)/gen/base.json.h
 $(SD_OBJ): $(BUILD)/gen/schema.json.h $(BUILD)/gen/styles.json.h
 
+# The page of `scope serve`: whatever lies in host/http/web/, as one GResource.
+WEB := host/http/web
+WEB_FILES := $(sort $(shell find $(WEB) -type f))
+$(BUILD)/gen/page.list: FORCE
+	@mkdir -p $(@D) && echo $(WEB_FILES) | cmp -s - $@ || echo $(WEB_FILES) >$@
+$(BUILD)/gen/page.xml: $(BUILD)/gen/page.list
+	@{ echo '<gresources><gresource prefix="/page">'; \
+	   printf '<file>%s</file>\n' $(WEB_FILES:$(WEB)/%=%); echo '</gresource></gresources>'; } >$@
+$(BUILD)/gen/page.c: $(BUILD)/gen/page.xml $(WEB_FILES)
+	@glib-compile-resources --generate-source --c-name page --sourcedir $(WEB) --target $@ $<
+$(BUILD)/obj/gen/page.o: $(BUILD)/gen/page.c
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS_ALL) -Wno-overlength-strings $(call pkg,--cflags,gio-2.0) -c -o $@ $<
+.PHONY: FORCE
+
 # ---- tests: tests/unit/LAYER/test_x.c links the library of its layer ------------------------------
 CHECK_LIBS = $(call pkg,--libs,check)
 UNIT_schema          := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/schema/test_*.c))
@@ -198,8 +224,8 @@ $(filter %/libcublasLt.so.13,$(FAKES)): tests/cuda/fake_cublaslt.c tests/cuda/fa
 
 # A fuzz target and the program that replays its corpus: tests/fuzz/fuzz_x.c, tests/fuzz/corpus/x/.
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_LIBS = $(call LIB,streamdiffusion) $(call LIB,kernels) $(call LIB,schema)
-FUZZ_LINK = $(LINK_streamdiffusion) $(LINK_schema)
+FUZZ_LIBS = $(call LIB,host) $(call LIB,streamdiffusion) $(call LIB,kernels) $(call LIB,schema)
+FUZZ_LINK = $(LINK_host) $(LINK_streamdiffusion) $(LINK_schema)
 REPLAYS := $(foreach f,$(FUZZ),$(BUILD)/tests/fuzz/replay_$(f))
 $(BUILD)/tests/fuzz/replay_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/replay.o $(FUZZ_LIBS)
 	@mkdir -p $(@D)
@@ -213,15 +239,17 @@ $(TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call LIB,streamdiffusion) $
 	@echo "  LINK  $@"
 	@$(CC) $(SAN) -fopenmp -o $@ $< $(LINK_streamdiffusion) $(LINK_EXTRA)
 $(BUILD)/tests/tools/hub_server: LINK_EXTRA = $(call pkg,--libs,glib-2.0)
+$(BUILD)/tests/tools/http_load: $(call LIB,host) $(call LIB,schema)
+$(BUILD)/tests/tools/http_load: LINK_EXTRA = $(LINK_host)
 
 include tests/cudasim/rules.mk tests/gpu/rules.mk
 
 E2E := $(sort $(filter-out tests/e2e/lib.sh,$(wildcard tests/e2e/*.sh)))
 JOBS ?= $(shell nproc)
 
-test: $(BUILD)/deps.ok ## set up, build, and run every test
+test: $(BUILD)/deps.ok $(TEST_TOOLS)/ok ## set up, build, and run every test
 	@$(MAKE) --no-print-directory -j$(JOBS) all $(UNITS) $(REPLAYS) $(TOOLS)
-	@BUILD=$(abspath $(BUILD)) tests/run.sh $(JOBS) $(abspath $(UNITS)) \
+	@BUILD=$(abspath $(BUILD)) TOOLS=$(TEST_TOOLS) tests/run.sh $(JOBS) $(abspath $(UNITS)) \
 	  $(addsuffix .sh,$(abspath $(REPLAYS))) $(abspath $(E2E))
 	@$(if $(NVCC),$(MAKE) --no-print-directory test-cudasim $(if $(SAN),,check-sass))
 
@@ -233,7 +261,11 @@ check: $(BUILD)/deps.ok ## the same tests under ASan and UBSan
 	@ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:abort_on_error=0:intercept_tls_get_addr=0 \
 	 LSAN_OPTIONS=suppressions=$(abspath tests/lsan.supp):print_suppressions=0 \
 	 UBSAN_OPTIONS=print_stacktrace=1 TEST_TIMEOUT=900 \
-	 $(MAKE) --no-print-directory BUILD=$(BUILD)/san CUDA_OBJ_DIR=$(CUDA_OBJ_DIR) CUDA_DIR=$(CUDA_DIR) SIM_CU_DIR=$(SIM_CU_DIR) SAN="$(SANITIZE)" OPT="-O1 -g" test
+	 $(MAKE) --no-print-directory BUILD=$(BUILD)/san CUDA_OBJ_DIR=$(CUDA_OBJ_DIR) CUDA_DIR=$(CUDA_DIR) TEST_TOOLS=$(TEST_TOOLS) SIM_CU_DIR=$(SIM_CU_DIR) SAN="$(SANITIZE)" OPT="-O1 -g" test
+
+soak: $(BUILD)/deps.ok $(TEST_TOOLS)/ok ## the server for SOAK_MINUTES (20), with everything going on at once
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@BUILD=$(abspath $(BUILD)) TOOLS=$(TEST_TOOLS) tests/soak/soak.sh
 
 fuzz: $(BUILD)/deps.ok ## fuzz each target for FUZZ_SECONDS (60) with clang's libFuzzer
 	@tests/fuzz/fuzz.sh $(BUILD)/fuzz $(FUZZ)
@@ -253,6 +285,9 @@ oracle: $(BUILD)/deps.ok ## compare every network with diffusers (SEED=n)
 demo: build ## a short clip under three prompts: build/demo/demo.mp4, and a contact sheet
 	@examples/demo.sh $(BUILD) $(BUILD)/demo
 
+live: build ## serve the page, with the model that ships: http://127.0.0.1:8080/
+	@$(BUILD)/scope serve --plugin streamdiffusion --preset demo
+
 doc: build ## manual pages of the plugins, from their schemas: build/doc/
 	@mkdir -p $(BUILD)/doc
 	@for so in $(BUILD)/plugins/*.so; do \
@@ -268,6 +303,8 @@ install: build ## into PREFIX (/usr/local): bin/scope, lib/scope/*.so and preset
 	install -D -m 755 $(BUILD)/scope $(DESTDIR)$(PREFIX)/bin/scope
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib/scope $(BUILD)/plugins/streamdiffusion.so
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/scope/presets/streamdiffusion plugin/streamdiffusion/presets/*.json
+	for f in $$(cd examples/models && find tiny -type f); do \
+	  install -D -m 644 examples/models/$$f $(DESTDIR)$(PREFIX)/lib/scope/models/$$f || exit 1; done
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include plugin/scope_abi.h plugin/scope_plugin.h
 
 clean: ## remove what was built

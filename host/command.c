@@ -5,6 +5,7 @@
 
 const command commands[] = {
     {"run", command_run, "put a video through plugins, or let a generator make one"},
+    {"serve", command_serve, "live streams: a page with controls, APIs, cameras in, pictures out"},
     {"list", command_list, "the plugins there are"},
     {"schema", command_schema, "the parameters of a plugin, as JSON"},
     {"doc", command_doc, "the manual page of a plugin, as Markdown"},

@@ -28,6 +28,7 @@ extern const command commands[];
 const command *command_find(const char *name);
 
 int command_run(int argc, char **argv);      /* run.c */
+int command_serve(int argc, char **argv);    /* serve.c */
 int command_bench(int argc, char **argv);    /* bench.c */
 int command_list(int argc, char **argv);     /* list.c */
 int command_schema(int argc, char **argv);   /* list.c */

@@ -3,6 +3,7 @@
 #include "judge.h"
 #include "registry.h"
 #include "version.h"
+#include "worker/remote.h"
 
 #include "../plugin/scope_abi.h"
 
@@ -17,6 +18,8 @@ static bool serve_parent(int argc, char **argv, int *code)
         *code = registry_scan_child(argv[2]);
     else if (argc == 6 && !strcmp(argv[1], "--judge"))
         *code = judge_child(argv[2], argv[3], argv[4], argv[5]);
+    else if (argc == 3 && !strcmp(argv[1], "--worker"))
+        *code = worker_child(argv[2]);
     else
         return false;
     return true;

@@ -5,13 +5,29 @@
 #include <glib.h>
 #include <string.h>
 
-static char *folder_of(const run_link *l)
+char *presets_folder(const registry_entry *e)
 {
-    const char *dot = strrchr(l->entry->id, '.');
-    char *beside = g_path_get_dirname(l->entry->path);
-    char *folder = g_build_filename(beside, "presets", dot ? dot + 1 : l->entry->id, NULL);
+    const char *dot = strrchr(e->id, '.');
+    char *beside = g_path_get_dirname(e->path);
+    char *folder = g_build_filename(beside, "presets", dot ? dot + 1 : e->id, NULL);
     g_free(beside);
     return folder;
+}
+
+json_t *presets_read(const registry_entry *e, const char *name, scope_error *err)
+{
+    char *folder = presets_folder(e), *file = g_strconcat(name, ".json", NULL);
+    char *path = g_build_filename(folder, file, NULL);
+    json_t *values = NULL;
+    if (!strchr(name, '/') && g_file_test(path, G_FILE_TEST_IS_REGULAR))
+        values = run_read_json(path, err);
+    else
+        error_set(err, SCOPE_EINVAL, "", "%s has no preset \"%s\"; those it has are in %s", e->id,
+                  name, folder);
+    g_free(path);
+    g_free(file);
+    g_free(folder);
+    return values;
 }
 
 static gint by_name(gconstpointer a, gconstpointer b)
@@ -24,7 +40,7 @@ static GPtrArray *names_of(const run_plugins *p)
 {
     GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
     for (int i = 0; i < p->count; i++) {
-        char *folder = folder_of(&p->link[i]);
+        char *folder = presets_folder(p->link[i].entry);
         GDir *dir = g_dir_open(folder, 0, NULL);
         const char *file;
         while (dir && (file = g_dir_read_name(dir))) {
@@ -62,7 +78,7 @@ int presets_apply(run_plugins *p, const char *name, scope_error *err)
     int found = 0, status = 0;
     char *file = g_strconcat(name, ".json", NULL);
     for (int i = 0; i < p->count && !status && !strchr(name, '/'); i++) {
-        char *folder = folder_of(&p->link[i]);
+        char *folder = presets_folder(p->link[i].entry);
         char *path = g_build_filename(folder, file, NULL);
         if (g_file_test(path, G_FILE_TEST_IS_REGULAR)) {
             json_t *values = run_read_json(path, err);

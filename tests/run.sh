@@ -1,7 +1,8 @@
 #!/bin/bash
 # run.sh JOBS TEST...: run every test (a program, or a .sh script) and say how it went.
 # A test passes with 0, skips with 77 (its last line says why) and fails with anything else.
-# Needs BUILD (absolute); LOGS is build/test-logs, where not set. Scripts get SCOPE, PLUGINS, SRC and their own TMP.
+# Needs BUILD (absolute); LOGS is build/test-logs, where not set. Scripts get SCOPE, PLUGINS, SRC, TOOLS
+# (clients that are not ours) and their own TMP.
 jobs=$1
 shift
 SRC=$(cd "$(dirname "$0")/.." && pwd)

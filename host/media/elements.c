@@ -11,13 +11,29 @@
 static const struct {
     const char *element, *package;
 } packages[] = {
-    {"x264enc", "plugins-ugly"},     {"openh264enc", "plugins-bad"}, {"h264parse", "plugins-bad"},
-    {"avenc_aac", "libav"},          {"vp8enc", "plugins-good"},     {"webmmux", "plugins-good"},
-    {"matroskamux", "plugins-good"}, {"mp4mux", "plugins-good"},     {"aacparse", "plugins-good"},
-    {"pngenc", "plugins-good"},      {"pngdec", "plugins-good"},     {"jpegenc", "plugins-good"},
-    {"jpegdec", "plugins-good"},     {"jpegparse", "plugins-bad"},   {"videoflip", "plugins-good"},
-    {"deinterlace", "plugins-good"}, {"v4l2src", "plugins-good"},    {"opusenc", "plugins-base"},
-    {"opusparse", "plugins-bad"},
+    {"x264enc", "plugins-ugly"},         {"openh264enc", "plugins-bad"},
+    {"h264parse", "plugins-bad"},        {"avenc_aac", "libav"},
+    {"vp8enc", "plugins-good"},          {"webmmux", "plugins-good"},
+    {"matroskamux", "plugins-good"},     {"mp4mux", "plugins-good"},
+    {"aacparse", "plugins-good"},        {"pngenc", "plugins-good"},
+    {"pngdec", "plugins-good"},          {"jpegenc", "plugins-good"},
+    {"jpegdec", "plugins-good"},         {"jpegparse", "plugins-bad"},
+    {"videoflip", "plugins-good"},       {"deinterlace", "plugins-good"},
+    {"v4l2src", "plugins-good"},         {"opusenc", "plugins-base"},
+    {"opusparse", "plugins-bad"},        {"flvmux", "plugins-good"},
+    {"rtmp2sink", "plugins-bad"},        {"hlssink2", "plugins-bad"},
+    {"mpegtsmux", "plugins-bad"},        {"srtsink", "plugins-bad"},
+    {"v4l2sink", "plugins-good"},        {"ximagesrc", "plugins-good"},
+    {"vp8dec", "plugins-good"},          {"avdec_h264", "libav"},
+    {"openh264dec", "plugins-bad"},      {"opusdec", "plugins-base"},
+    {"webrtcbin", "plugins-bad"},        {"nicesrc", "nice"},
+    {"dtlssrtpenc", "plugins-bad"},      {"dtlssrtpdec", "plugins-bad"},
+    {"dtlsdec", "plugins-bad"},          {"srtpenc", "plugins-bad"},
+    {"srtpdec", "plugins-bad"},          {"rtpbin", "plugins-good"},
+    {"rtpjitterbuffer", "plugins-good"}, {"rtprtxsend", "plugins-good"},
+    {"rtpvp8pay", "plugins-good"},       {"rtpvp8depay", "plugins-good"},
+    {"rtph264pay", "plugins-good"},      {"rtph264depay", "plugins-good"},
+    {"rtpopuspay", "plugins-good"},      {"rtpopusdepay", "plugins-good"},
 };
 
 int media_init(scope_error *err)

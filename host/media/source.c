@@ -7,7 +7,6 @@
 #include "source.h"
 #include "elements.h"
 #include "intake.h"
-#include "yuv.h"
 
 #include <errno.h>
 #include <gst/app/gstappsink.h>
@@ -50,9 +49,7 @@ static char *video_tail(const source *s, GstCaps *caps)
     char *rate = resample ? g_strdup_printf("! videorate ! video/x-raw,framerate=%d/%d",
                                             s->opt.fps_n, s->opt.fps_d)
                           : g_strdup("");
-    char *tail = g_strdup_printf("%s %s videoconvertscale ! "
-                                 "video/x-raw,format=(string){RGB, RGBA, " YUV_FORMATS "},"
-                                 "pixel-aspect-ratio=(fraction)1/1 ! "
+    char *tail = g_strdup_printf("%s %s videoconvertscale ! " SOURCE_CAPS " ! "
                                  "videoflip video-direction=auto %s ! "
                                  "appsink name=sink sync=false max-buffers=%d drop=%s",
                                  s->intake ? intake_decoder(s->intake) : "",
@@ -375,13 +372,13 @@ const source_info *source_about(const source *s)
 /* ---- reading -----------------------------------------------------------------------------------
  */
 
-static frame *copy_out(source *s, GstSample *sample, scope_error *err)
+frame *source_frame(GstSample *sample, frame_pool *pool, scope_error *err)
 {
     GstVideoInfo info;
     GstVideoFrame from;
     if (!gst_video_info_from_caps(&info, gst_sample_get_caps(sample)) ||
         !gst_video_frame_map(&from, &info, gst_sample_get_buffer(sample), GST_MAP_READ)) {
-        error_set(err, SCOPE_EIO, "", "'%s' brought a frame that cannot be read", s->input);
+        error_set(err, SCOPE_EIO, "", "a frame came that cannot be read");
         return NULL;
     }
     scope_video shape = {.t = 1,
@@ -389,7 +386,7 @@ static frame *copy_out(source *s, GstSample *sample, scope_error *err)
                          .w = info.width,
                          .c = GST_VIDEO_INFO_FORMAT(&info) == GST_VIDEO_FORMAT_RGBA ? 4 : 3,
                          .dtype = SCOPE_U8};
-    frame *f = frame_new(s->pool, &shape, err);
+    frame *f = frame_new(pool, &shape, err);
     if (f && yuv_reads(&from))
         yuv_to_rgb(&from, &f->v);
     for (int y = 0; f && !yuv_reads(&from) && y < info.height; y++)
@@ -422,7 +419,7 @@ int source_read(source *s, frame **out, scope_error *err)
             gst_sample_unref(sample);
             continue;
         }
-        frame *f = copy_out(s, sample, err);
+        frame *f = source_frame(sample, s->pool, err);
         gst_sample_unref(sample);
         if (!f)
             return SCOPE_EIO;

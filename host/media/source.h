@@ -7,6 +7,7 @@
 #define MEDIA_SOURCE_H
 
 #include "../frame.h"
+#include "yuv.h"
 
 #include <gst/gst.h>
 #include <stdbool.h>
@@ -45,5 +46,11 @@ enum source_silence { SOURCE_LATER = 1, SOURCE_NOT_YET, SOURCE_NO_MORE };
 GstBuffer *source_audio(source *s, int64_t until_us, enum source_silence *why);
 /* Frames of a live input that came and went while nobody read. */
 int64_t source_missed(const source *s);
+
+/* What source_frame reads, as caps. */
+#define SOURCE_CAPS                                                                                \
+    "video/x-raw,format=(string){RGB, RGBA, " YUV_FORMATS "},pixel-aspect-ratio=(fraction)1/1"
+/* A decoded sample as a frame, without times; NULL with *err on failure. [any] */
+frame *source_frame(GstSample *sample, frame_pool *pool, scope_error *err);
 
 #endif

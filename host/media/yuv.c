@@ -6,6 +6,7 @@
 #include "yuv.h"
 
 #include <math.h>
+#include <string.h>
 
 /* The row loops vectorise, for AVX2 where the machine has it; sanitizers cannot follow the
  * dispatch. */
@@ -71,7 +72,23 @@ static const uint8_t *row_of(const GstVideoFrame *f, int plane, int y)
            (gssize)y * GST_VIDEO_FRAME_PLANE_STRIDE(f, plane);
 }
 
-enum { RUN = 64 }; /* pixels at a time: planes in registers, then interleaved */
+/* Pixels at a time: planes in registers, then interleaved. Loops over RUN have a constant count,
+ * which vectorises; their surplus is not stored. */
+enum { RUN = 64 };
+
+/* Chroma of n pixels from `at` on, without its middle. */
+static inline void chroma_run(int *restrict c, const uint8_t *restrict plane, int half, int at,
+                              int n)
+{
+    if (half == 1) {
+        const uint8_t *from = plane + at / 2; /* RUN is even */
+        for (int x = 0; x < (n + 1) / 2; x++)
+            c[2 * x] = c[2 * x + 1] = from[x] - 128;
+    } else {
+        for (int x = 0; x < n; x++)
+            c[x] = plane[(at + x) >> half] - 128;
+    }
+}
 
 FAST static void row_to_rgb(const matrix *m, const uint8_t *restrict y, const uint8_t *restrict u,
                             const uint8_t *restrict v, int half, uint8_t *restrict rgb, int w)
@@ -80,12 +97,11 @@ FAST static void row_to_rgb(const matrix *m, const uint8_t *restrict y, const ui
         int n = w - at < RUN ? w - at : RUN;
         int l[RUN] = {0}, cu[RUN] = {0}, cv[RUN] = {0};
         uint8_t r[RUN], g[RUN], b[RUN];
-        for (int x = 0; x < n; x++) {
+        for (int x = 0; x < n; x++)
             l[x] = m->y * (y[at + x] - m->black) + HALF;
-            cu[x] = u[(at + x) >> half] - 128;
-            cv[x] = v[(at + x) >> half] - 128;
-        }
-        for (int x = 0; x < RUN; x++) { /* a constant count vectorises; the surplus is not stored */
+        chroma_run(cu, u, half, at, n);
+        chroma_run(cv, v, half, at, n);
+        for (int x = 0; x < RUN; x++) {
             r[x] = clamp8((l[x] + m->rv * cv[x]) >> SHIFT);
             g[x] = clamp8((l[x] + m->gu * cu[x] + m->gv * cv[x]) >> SHIFT);
             b[x] = clamp8((l[x] + m->bu * cu[x]) >> SHIFT);
@@ -112,30 +128,88 @@ void yuv_to_rgb(const GstVideoFrame *from, const scope_video *to)
     }
 }
 
-FAST static void row_to_luma(const matrix *m, const uint8_t *restrict rgb, uint8_t *restrict luma,
-                             int w)
+typedef struct planes {
+    uint8_t r[RUN], g[RUN], b[RUN];
+} planes;
+
+/* n pixels; at an odd end the last one stands for its missing neighbour. */
+static inline void read_run(planes *p, const uint8_t *restrict rgb, int n)
 {
-    for (int x = 0; x < w; x++, rgb += 3)
-        luma[x] =
-            clamp8(m->black + ((m->yr * rgb[0] + m->yg * rgb[1] + m->yb * rgb[2] + HALF) >> SHIFT));
+    for (int x = 0; x < n; x++) {
+        p->r[x] = rgb[3 * x];
+        p->g[x] = rgb[3 * x + 1];
+        p->b[x] = rgb[3 * x + 2];
+    }
+    if (n & 1) {
+        p->r[n] = p->r[n - 1];
+        p->g[n] = p->g[n - 1];
+        p->b[n] = p->b[n - 1];
+    }
 }
 
-/* Chroma of the mean of 2x2 pixels (a and b are two rows), or of each pixel; at odd edges the last
- * pixel stands for its missing neighbour. */
-static void row_to_chroma(const matrix *m, const uint8_t *a, const uint8_t *b, int half, uint8_t *u,
-                          uint8_t *v, int w)
+static inline void luma_run(const matrix *m, const planes *p, uint8_t *restrict luma, int n)
 {
-    int shift = SHIFT + 2 * half, bias = (128 << shift) + (1 << (shift - 1));
-    for (int x = 0; x < w; x += 1 + half) {
-        int r = a[3 * x], g = a[3 * x + 1], l = a[3 * x + 2];
-        if (half) {
-            int next = 3 * (x + 1 < w ? x + 1 : x);
-            r += a[next] + b[3 * x] + b[next];
-            g += a[next + 1] + b[3 * x + 1] + b[next + 1];
-            l += a[next + 2] + b[3 * x + 2] + b[next + 2];
+    uint8_t l[RUN];
+    for (int x = 0; x < RUN; x++)
+        l[x] = clamp8(m->black +
+                      ((m->yr * p->r[x] + m->yg * p->g[x] + m->yb * p->b[x] + HALF) >> SHIFT));
+    memcpy(luma, l, (size_t)n);
+}
+
+/* n values of chroma, of sums over 1 << (shift - SHIFT) pixels. */
+static inline void chroma_of(const matrix *m, int (*restrict sum)[RUN], int shift,
+                             uint8_t *restrict u, uint8_t *restrict v, int n)
+{
+    int bias = (128 << shift) + (1 << (shift - 1));
+    uint8_t cu[RUN], cv[RUN];
+    for (int x = 0; x < RUN; x++) {
+        cu[x] = clamp8((m->ur * sum[0][x] + m->ug * sum[1][x] + m->ub * sum[2][x] + bias) >> shift);
+        cv[x] = clamp8((m->vr * sum[0][x] + m->vg * sum[1][x] + m->vb * sum[2][x] + bias) >> shift);
+    }
+    memcpy(u, cu, (size_t)n);
+    memcpy(v, cv, (size_t)n);
+}
+
+static inline void sum_2x2(int *restrict sum, const uint8_t *restrict a, const uint8_t *restrict b)
+{
+    for (int x = 0; x < RUN / 2; x++)
+        sum[x] = a[2 * x] + a[2 * x + 1] + b[2 * x] + b[2 * x + 1];
+}
+
+/* Two rows of 4:2:0; chroma is that of the mean of 2x2 pixels. */
+FAST static void rows_420(const matrix *m, const uint8_t *const rgb[2], uint8_t *const luma[2],
+                          uint8_t *u, uint8_t *v, int w)
+{
+    for (int at = 0; at < w; at += RUN) {
+        int n = w - at < RUN ? w - at : RUN;
+        planes p[2] = {0};
+        int sum[3][RUN] = {0};
+        for (int row = 0; row < 2; row++) {
+            read_run(&p[row], rgb[row] + 3 * at, n);
+            luma_run(m, &p[row], luma[row] + at, n);
         }
-        u[x >> half] = clamp8((m->ur * r + m->ug * g + m->ub * l + bias) >> shift);
-        v[x >> half] = clamp8((m->vr * r + m->vg * g + m->vb * l + bias) >> shift);
+        sum_2x2(sum[0], p[0].r, p[1].r);
+        sum_2x2(sum[1], p[0].g, p[1].g);
+        sum_2x2(sum[2], p[0].b, p[1].b);
+        chroma_of(m, sum, SHIFT + 2, u + at / 2, v + at / 2, (n + 1) / 2);
+    }
+}
+
+FAST static void row_444(const matrix *m, const uint8_t *rgb, uint8_t *luma, uint8_t *u, uint8_t *v,
+                         int w)
+{
+    for (int at = 0; at < w; at += RUN) {
+        int n = w - at < RUN ? w - at : RUN;
+        planes p = {0};
+        int sum[3][RUN];
+        read_run(&p, rgb + 3 * at, n);
+        luma_run(m, &p, luma + at, n);
+        for (int x = 0; x < RUN; x++) {
+            sum[0][x] = p.r[x];
+            sum[1][x] = p.g[x];
+            sum[2][x] = p.b[x];
+        }
+        chroma_of(m, sum, SHIFT, u + at, v + at, n);
     }
 }
 
@@ -144,13 +218,15 @@ void yuv_from_rgb(const scope_video *from, GstVideoFrame *to)
     matrix m = make_matrix(&to->info);
     int half = GST_VIDEO_FRAME_FORMAT(to) == GST_VIDEO_FORMAT_I420;
     int w = GST_VIDEO_FRAME_WIDTH(to), h = GST_VIDEO_FRAME_HEIGHT(to);
-    for (int y = 0; y < h; y++) {
-        const uint8_t *a = (const uint8_t *)from->data + y * from->stride_h;
-        row_to_luma(&m, a, (uint8_t *)row_of(to, 0, y), w);
-        if (half && y % 2)
-            continue;
-        const uint8_t *b = half && y + 1 < h ? a + from->stride_h : a;
-        row_to_chroma(&m, a, b, half, (uint8_t *)row_of(to, 1, y >> half),
-                      (uint8_t *)row_of(to, 2, y >> half), w);
+    for (int y = 0; y < h; y += 1 + half) {
+        int last = y + half < h ? y + half : y; /* the lower edge stands for what is below */
+        const uint8_t *rgb[2] = {(const uint8_t *)from->data + y * from->stride_h,
+                                 (const uint8_t *)from->data + last * from->stride_h};
+        uint8_t *luma[2] = {(uint8_t *)row_of(to, 0, y), (uint8_t *)row_of(to, 0, last)};
+        uint8_t *u = (uint8_t *)row_of(to, 1, y >> half), *v = (uint8_t *)row_of(to, 2, y >> half);
+        if (half)
+            rows_420(&m, rgb, luma, u, v, w);
+        else
+            row_444(&m, rgb[0], luma[0], u, v, w);
     }
 }

@@ -4,7 +4,9 @@
 #include "alloc.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <limits.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,18 +51,34 @@ static char *only_file(const char *folder)
     return count == 1 && !has(folder, "model_index.json") ? realpath(path, NULL) : NULL;
 }
 
+/* "models/" + name beside this library; NULL when nothing is there. */
+static char *beside(const char *name)
+{
+    char path[PATH_MAX];
+    Dl_info self;
+    const char *file = dladdr((const void *)(uintptr_t)only_file, &self) ? self.dli_fname : NULL;
+    const char *slash = file ? strrchr(file, '/') : NULL;
+    if (!slash || strstr(name, ".."))
+        return NULL;
+    int n = snprintf(path, sizeof path, "%.*s/models/%s", (int)(slash - file), file, name);
+    return n < PATH_MAX ? realpath(path, NULL) : NULL;
+}
+
 char *places_find(const char *path)
 {
     char other[PATH_MAX];
     if (!path[0])
         return NULL;
     char *real = realpath(path, NULL);
-    if (real || path[0] == '/' || path[0] == '.' || !data_path(other, "models", path))
+    if (real || path[0] == '/' || path[0] == '.')
         return real;
-    char *colon = strchr(other + strlen(other) - strlen(path), ':');
-    if (colon)
-        *colon = '/';
-    return realpath(other, NULL);
+    if (data_path(other, "models", path)) {
+        char *colon = strchr(other + strlen(other) - strlen(path), ':');
+        if (colon)
+            *colon = '/';
+        real = realpath(other, NULL);
+    }
+    return real ? real : beside(path);
 }
 
 char *places_model(const char *path)

@@ -32,6 +32,7 @@ struct faulty {
     uint8_t *kept;      /* a frame of an earlier call */
     uint8_t late[LATE]; /* first bytes of the last frames, the oldest first */
     int frames;
+    int64_t width; /* that it was told */
 };
 
 static int shared_state; /* of all instances: a fault by itself */
@@ -79,6 +80,20 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
         return scope_fail(err, SCOPE_ECANCEL, "given up");
     if (is("crashes_in_init"))
         raise(SIGSEGV);
+    if (is("fails_at_nine") && scope_int(kw, "amount") == 9)
+        return scope_fail_field(err, SCOPE_EINVAL, "amount", "nine is too many");
+    if (is("hangs_in_init"))
+        host->progress(host, 0.1, "hanging");
+    while (is("hangs_in_init"))
+        pause();
+    for (int i = 0; is("loads_slowly"); i++) { /* until nobody wants it any more */
+        host->progress(host, i < 100 ? i * 0.01 : 1, "reading");
+        if (host->cancelled(host))
+            return scope_fail(err, SCOPE_ECANCEL, "given up");
+        usleep(1000);
+    }
+    if (is("loads_late"))
+        host->progress(host, 0.5, "half"), usleep(300 * 1000);
     if (is("wants_nonsense"))
         want->c = 7;
     if (is("video_in_init"))
@@ -94,6 +109,8 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
 #endif
     if (is("takes_extra"))
         want->c = 0;
+    if (is("returns_nan"))
+        want->dtype = SCOPE_F32;
     struct faulty *f = calloc(1, sizeof *f);
     f->host = host;
     *self = f;
@@ -101,7 +118,8 @@ static int init(const scope_host *host, const scope_kwargs *kw, scope_video *wan
 }
 
 /* Faults that need no frame; nonzero when the call ends with them. */
-static int misbehave(struct faulty *f, const scope_video *in, scope_video *out, scope_error *err)
+static int misbehave(struct faulty *f, int64_t amount, const scope_video *in, scope_video *out,
+                     scope_error *err)
 {
     static uint8_t mine[1 << 20];
     if (is("fails_in_process"))
@@ -122,6 +140,14 @@ static int misbehave(struct faulty *f, const scope_video *in, scope_video *out, 
         ((uint8_t *)in->data)[0] = 1;
     if (is("leaks_in_process"))
         memset(malloc(1000), 1, 1000);
+    if (is("leaks_much"))
+        memset(malloc(8 << 20), 1, 8 << 20);
+    if (is("fails_tenth") && f->frames++ % 10 == 9)
+        return scope_fail_field(err, SCOPE_EINVAL, "amount", "the tenth frame is one too many");
+    if (is("prints"))
+        fprintf(stderr, "frame %d\n", f->frames++);
+    while (is("hangs_at_nine") && amount == 9)
+        pause();
     if (is("allocates"))
         free(memset(malloc(1000), 1, 1000));
     if (is("progress_in_process"))
@@ -164,13 +190,20 @@ static int process(void *self, const scope_kwargs *kw, const scope_video *in, sc
 {
     struct faulty *f = self;
     scope_video none = {.t = 1, .h = 8, .w = 8, .c = 3, .dtype = SCOPE_U8, .device = SCOPE_CPU};
-    int status = misbehave(f, in, out, err);
+    if (is("replans") && f->width != scope_int(kw, "width"))
+        usleep(2500 * 1000);
+    f->width = scope_int(kw, "width");
+    int status = misbehave(f, scope_int(kw, "amount"), in, out, err);
     if (status)
         return is("positive_status") || status < 0 ? status : SCOPE_OK;
     *out = in ? *in : none;
     if ((status = f->host->video(f->host, out, err)) < 0)
         return status;
     shared_state++;
+    for (int i = 0; is("returns_nan") && i < out->h * out->w * out->c; i++)
+        ((float *)out->data)[i] = 0.0f / 0.0f;
+    if (is("returns_nan"))
+        return SCOPE_OK;
     int noise = is("random") || is("shares_state") ? shared_state : extra(f);
     int rows = is("unwritten") ? out->h - 1 : out->h;
     for (int y = 0; y < rows; y++) {

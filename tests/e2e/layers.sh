@@ -18,7 +18,7 @@ libc='^<(assert|ctype|dirent|dlfcn|elf|errno|fcntl|float|ftw|glob|inttypes|limit
 includes kernels "$own|$libc|^\"(\.\./)+(kernels|philox|backend|cpu/[a-z_]+|simd/[a-z_]+)\.h\"|^\"(cpu|simd)/[a-z_]+\.h\"|^<(omp|immintrin|arm_neon|dnnl|dnnl_debug|dnnl_version|oneapi/dnnl/[a-z_]+)\.h>|^<cuda"
 includes schema "$own|$libc|^<jansson\.h>|^\"\.\./plugin/scope_abi\.h\""
 includes plugin/streamdiffusion "$own|$libc|^\"scope_plugin\.h\"|^\"kernels/kernels\.h\"|^\"\.\./\.\./kernels/kernels\.h\"|^<(jansson|utf8proc)\.h>"
-includes host "$own|$libc|^<(jansson|curl/curl|glib|glib-[a-z]+|glib/[a-z]+|gst/[a-z/-]+)\.h>|^\"(\.\./)+plugin/scope_(abi|plugin)\.h\"|^\"(\.\./)+schema/schema\.h\"|^\"(\.\./)*(media/)?[a-z_]+\.h\""
+includes host "$own|$libc|^<(jansson|curl/curl|glib|glib-[a-z]+|glib/[a-z]+|netdb|netinet/[a-z]+|arpa/inet|ifaddrs|net/if|linux/sockios|gio/[a-z]+|gst/[a-z/-]+|microhttpd|wslay/wslay|lo/lo|gnutls/[a-z0-9]+)\.h>|^\"(\.\./)+plugin/scope_(abi|plugin)\.h\"|^\"(\.\./)+schema/schema\.h\"|^\"(\.\./)*((media|worker|live|http|osc)/)?[a-z_]+\.h\""
 includes examples "^\"scope_plugin\.h\"|$libc"
 includes plugin/scope_abi.h '^<stdint\.h>'
 includes plugin/scope_plugin.h '^"scope_abi\.h"|^<(stdarg|stdio|string)\.h>'
