@@ -95,6 +95,8 @@ struct stage {
     /* stream.lock */
     frame *waiting; /* referenced: the mailbox */
     unsigned waiting_version, flight_version;
+    unsigned renewed; /* version of the chain that its values belong to: what it answers to a frame
+                         of an older one would be half of each */
     double waiting_ms, flight_ms; /* inside the plugins before */
     scope_video want;
     bool ready, busy;   /* busy: the remote has a frame */
@@ -235,6 +237,8 @@ extern const remote_calls stage_calls; /* but for ctx, the stage */
 void stage_pump(stage *g);
 /* Make `at` the chain that works; frames of the old one go their old way to the end. [main] */
 void frames_install(stream *s, stage *const *at, int count);
+/* The stage is about to get values of the chain that is installed next. */
+void frames_renew(stage *g);
 /* No frame of the old chain is under way any more. [main] */
 bool frames_drained(stream *s);
 

@@ -66,6 +66,8 @@ static void install(stream *s)
     close_retired(s); /* those of the time before */
     for (int i = 0; i < p->count; i++) {
         stage *g = p->at[i];
+        if (p->values[i] && g->installed)
+            frames_renew(g);
         if (p->values[i])
             stage_ask(g, p->values[i], (ask *)p->asks[i]->data, p->asks[i]->len);
         if (g->installed && g->failed)

@@ -259,6 +259,8 @@ static void on_result(void *ctx, frame *out, const remote_cost *cost, const scop
     double ms = g->flight_ms + cost->process_ms;
     bool look = count_answer(g, out, cost, err);
     hop way = version == s->version ? g->next : version + 1 == s->version ? g->old_next : (hop){0};
+    if (version < g->renewed)
+        way = (hop){0};
     stage *to = out && way.to ? stage_ref(way.to) : NULL;
     if (to)
         replaced = place(to, out, version, ms);
@@ -308,6 +310,13 @@ static void link_up(stream *s, stage *const *at, int count)
     }
     for (int i = 0; i < count; i++)
         at[i]->next = (hop){i + 1 < count ? at[i + 1] : NULL, i + 1 == count};
+}
+
+void frames_renew(stage *g)
+{
+    g_mutex_lock(&g->stream->lock);
+    g->renewed = g->stream->version + 1;
+    g_mutex_unlock(&g->stream->lock);
 }
 
 void frames_install(stream *s, stage *const *at, int count)

@@ -71,21 +71,28 @@ static double as_meant(float x)
     return g_ascii_strtod(text, NULL);
 }
 
-static json_t *argument(char type, lo_arg *a, bool whole, bool truth)
+/* The arguments of a packet lie at multiples of four bytes, some of liblo's types want eight. */
+static json_t *argument(char type, const void *at, bool whole, bool truth)
 {
     double x;
+    gint32 i;
+    gint64 h;
+    float f;
     switch (type) {
     case LO_INT32:
-        x = a->i;
+        memcpy(&i, at, sizeof i);
+        x = i;
         break;
     case LO_INT64:
-        x = (double)a->h;
+        memcpy(&h, at, sizeof h);
+        x = (double)h;
         break;
     case LO_FLOAT:
-        x = as_meant(a->f);
+        memcpy(&f, at, sizeof f);
+        x = as_meant(f);
         break;
     case LO_DOUBLE:
-        x = a->d;
+        memcpy(&x, at, sizeof x);
         break;
     case LO_TRUE:
         return truth ? json_true() : json_integer(1);
@@ -93,7 +100,7 @@ static json_t *argument(char type, lo_arg *a, bool whole, bool truth)
         return truth ? json_false() : json_integer(0);
     case LO_STRING:
     case LO_SYMBOL:
-        return json_string(&a->s);
+        return json_string(at);
     default:
         return NULL;
     }

@@ -219,7 +219,8 @@ static GSocketAddress *reply_address(osc *o, lo_message args)
     const char *types = lo_message_get_types(args);
     if (!types || types[0] != LO_INT32)
         return g_object_ref(o->from);
-    int port = lo_message_get_argv(args)[0]->i;
+    gint32 port;
+    memcpy(&port, lo_message_get_argv(args)[0], sizeof port); /* need not be aligned */
     GInetAddress *host = g_inet_socket_address_get_address(G_INET_SOCKET_ADDRESS(o->from));
     return g_inet_socket_address_new(host, (guint16)CLAMP(port, 1, 65535));
 }
