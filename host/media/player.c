@@ -93,8 +93,12 @@ static void take_sinks(player *p, GstBin *bin)
         gst_object_unref(sound);
     }
     GstElement *video = gst_bin_get_by_name(bin, "sink");
-    if (video)
-        g_atomic_pointer_set(&p->video, GST_APP_SINK(video));
+    if (!video)
+        return;
+    /* What comes as it happens is not held back for the latency of its pipeline (50 ms). */
+    if (p->opt.kind != PLAYER_URI)
+        g_object_set(video, "sync", FALSE, NULL);
+    g_atomic_pointer_set(&p->video, GST_APP_SINK(video));
 }
 
 /* A described chain behind `pad`; where it begins, owned. */
