@@ -16,7 +16,7 @@ serve --plugins "$TMP/plugins" --frame-limit-s 1
 made() { api POST /api/v1/streams "{\"chain\": $1, \"source\": {\"url\": \"test:\"}}" | jq -er .id || fail "not made: $(cat api.out)"; }
 calm=$(made '[{"plugin": "invert"}, {"plugin": "trail"}]')
 crashes=$(made '[{"plugin": "moody", "values": {"mood": "segv", "after": 200}}]')
-slow=$(made '[{"plugin": "moody", "values": {"slow_ms": 60}}]')
+slow=$(made '[{"plugin": "moody", "values": {"slow_ms": 60, "load_mb": 1}}]') # in a process of its own
 numbers() {
     curl -sS "$URL/metrics" | awk '$1 ~ /^process_/ {printf "%s %d ", $1, $2}'
     echo "processes $(pgrep -c -P "$SERVER")"
