@@ -1,7 +1,8 @@
-/* rtc.c - one WebRTC session; see rtc.h. The one file that knows webrtcbin.
+/* rtc.c - one WebRTC session; see rtc.h. With those two, all that knows webrtcbin.
  *
- * Under http/whip; over sdp, rtp_in and rtp_out. Each session has a pipeline of its own, which goes
- * by the monotonic clock with a base time of 0, so that times mean the same in all of them.
+ * Under http/whip; over sdp, rtp_in, rtp_out, rtc_network and rtc_figures. Each session has a
+ * pipeline of its own, which goes by the monotonic clock with a base time of 0, so that times mean
+ * the same in all of them.
  *
  * Must stay true: only [main] starts and ends sessions. webrtcbin calls from threads of its own,
  * and stopping it from one of those waits for ever: they set atomics, hand on frames, and post the
@@ -13,16 +14,13 @@
 #include "rtc.h"
 #include "../error.h"
 #include "elements.h"
-#include "rtc_rate.h"
+#include "rtc_figures.h"
+#include "rtc_network.h"
 #include "rtp_in.h"
 #include "rtp_out.h"
 #include "sdp.h"
 
-#include <arpa/inet.h>
 #include <gst/sdp/sdp.h>
-#include <ifaddrs.h>
-#include <net/if.h>
-#include <netinet/in.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -284,65 +282,7 @@ static void on_offered(rtc *r, GstPromise *reply)
         g_signal_emit_by_name(r->rtc, "create-answer", NULL, promise_to(r, on_answer));
 }
 
-/* ---- the network ----------------------------------------------------------------------------- */
-
-/* libnice leaves loopback out, and gathers nothing on a machine that has nothing else. Any address
- * that is added turns its own list off, so all are. */
-static void add_addresses(GObject *ice)
-{
-    struct ifaddrs *all = NULL;
-    if (getifaddrs(&all))
-        return;
-    for (const struct ifaddrs *a = all; a; a = a->ifa_next) {
-        char text[INET6_ADDRSTRLEN];
-        const void *from = NULL;
-        gboolean added;
-        if (!a->ifa_addr || !(a->ifa_flags & IFF_UP))
-            continue;
-        if (a->ifa_addr->sa_family == AF_INET)
-            from = &((const struct sockaddr_in *)(const void *)a->ifa_addr)->sin_addr;
-        if (a->ifa_addr->sa_family == AF_INET6)
-            from = &((const struct sockaddr_in6 *)(const void *)a->ifa_addr)->sin6_addr;
-        if (!from || (a->ifa_addr->sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(from)))
-            continue;
-        if (inet_ntop(a->ifa_addr->sa_family, from, text, sizeof text))
-            g_signal_emit_by_name(ice, "add-local-ip-address", text, &added);
-    }
-    freeifaddrs(all);
-}
-
-/* "stun:host:port,turn:user:pass@host:port" */
-static void add_servers(GstElement *bin, const char *list)
-{
-    char **all = g_strsplit(list ? list : "", ",", 16);
-    for (int i = 0; all[i]; i++) {
-        const char *one = g_strstrip(all[i]), *rest = strchr(one, ':');
-        gboolean added;
-        if (!rest)
-            continue;
-        char *url = g_strdup_printf("%.*s://%s", (int)(rest - one), one, rest + 1);
-        if (g_str_has_prefix(one, "turn"))
-            g_signal_emit_by_name(bin, "add-turn-server", url, &added);
-        else
-            g_object_set(bin, "stun-server", url, NULL);
-        g_free(url);
-    }
-    g_strfreev(all);
-}
-
-static void set_up_network(rtc *r, const rtc_options *o)
-{
-    GObject *ice = NULL, *agent = NULL;
-    g_object_get(r->rtc, "ice-agent", &ice, NULL);
-    g_object_get(ice, "agent", &agent, NULL);
-    g_object_set(agent, "upnp", FALSE, NULL); /* it multicasts, and takes 200 ms */
-    if (o->port_min)
-        g_object_set(ice, "min-rtp-port", o->port_min, "max-rtp-port", o->port_max, NULL);
-    add_addresses(ice);
-    add_servers(r->rtc, o->ice_servers);
-    g_object_unref(agent);
-    g_object_unref(ice);
-}
+/* ---- the peer -------------------------------------------------------------------------------- */
 
 /* A peer that is gone says nothing, and webrtcbin does not notice. */
 static GstPadProbeReturn on_packet(GstPad *pad, GstPadProbeInfo *info, gpointer data)
@@ -491,25 +431,10 @@ static GstBusSyncReply on_message(GstBus *bus, GstMessage *message, gpointer dat
 
 static void estimate_rate(rtc *r)
 {
-    GstElement *bin = gst_bin_get_by_name(GST_BIN(r->rtc), "rtpbin"), *session = NULL;
-    GstStructure *s = NULL;
-    guint sent = 0, received = 0;
-    double lost = 0;
-    gint64 trend = 0;
-    g_signal_emit_by_name(bin, "get-session", 0, &session);
-    if (session)
-        g_object_get(session, "twcc-stats", &s, NULL);
-    if (s && gst_structure_get(s, "bitrate-sent", G_TYPE_UINT, &sent, "bitrate-recv", G_TYPE_UINT,
-                               &received, "packet-loss-pct", G_TYPE_DOUBLE, &lost,
-                               "avg-delta-of-delta", G_TYPE_INT64, &trend, NULL)) {
-        rtc_report report = {(int)sent, (int)received, lost / 100, (double)trend / 1e6};
-        int before = r->rate.bits, now = rtc_rate_next(&r->rate, &report);
-        if (now != before)
-            r->calls.bitrate(r->calls.ctx, now);
-    }
-    g_clear_pointer(&s, gst_structure_free);
-    g_clear_object(&session);
-    gst_object_unref(bin);
+    rtc_report report;
+    int before = r->rate.bits;
+    if (rtc_figures_report(r->rtc, &report) && rtc_rate_next(&r->rate, &report) != before)
+        r->calls.bitrate(r->calls.ctx, r->rate.bits);
 }
 
 static gboolean on_tick(gpointer data)
@@ -584,7 +509,7 @@ static rtc *new_session(const rtc_options *o, const rtc_calls *calls, scope_erro
     GstBus *bus = gst_element_get_bus(r->pipeline);
     gst_bus_set_sync_handler(bus, on_message, hold(r), drop);
     gst_object_unref(bus);
-    set_up_network(r, o);
+    rtc_network_set_up(r->rtc, o);
     r->tick = g_timeout_source_new(1000);
     g_source_set_callback(r->tick, on_tick, hold(r), drop);
     g_source_attach(r->tick, NULL);
@@ -618,65 +543,69 @@ static GstSDPMessage *read_offer(const char *offer, enum codec prefer, sdp_choic
     return message;
 }
 
-rtc *rtc_publish(const char *offer, const rtc_options *o, frame_pool *pool, const rtc_calls *calls,
-                 scope_error *err)
+/* What publishers and viewers have in common: the session, and the narrowed offer in *message; NULL
+ * with *err. */
+static rtc *begin(const char *offer, enum codec prefer, bool viewer, const rtc_options *o,
+                  const rtc_calls *calls, GstSDPMessage **message, scope_error *err)
 {
     sdp_choice choice;
-    GstSDPMessage *message = read_offer(offer, 0, &choice, err);
-    if (!message)
+    *message = read_offer(offer, prefer, &choice, err);
+    if (!*message)
         return NULL;
     rtc *r = NULL;
-    if (!choice.sends)
+    if (viewer && !choice.receives)
+        error_set(err, SCOPE_EINVAL, "offer",
+                  "the offer does not receive a picture; a viewer offers a=recvonly");
+    else if (!viewer && !choice.sends)
         error_set(err, SCOPE_EINVAL, "offer",
                   "the offer does not send its picture; a publisher offers a=sendonly");
     else
         r = new_session(o, calls, err);
-    if (!r) {
-        gst_sdp_message_free(message);
+    if (r)
+        r->choice = choice;
+    else
+        gst_sdp_message_free(*message);
+    return r;
+}
+
+/* start, or nothing is left. */
+static rtc *started(rtc *r, GstSDPMessage *message, scope_error *err)
+{
+    if (!start(r, message, err))
+        return r;
+    rtc_close(r);
+    return NULL;
+}
+
+rtc *rtc_publish(const char *offer, const rtc_options *o, frame_pool *pool, const rtc_calls *calls,
+                 scope_error *err)
+{
+    GstSDPMessage *message;
+    rtc *r = begin(offer, 0, false, o, calls, &message, err);
+    if (!r)
         return NULL;
-    }
-    r->choice = choice;
     r->pool = pool;
     r->in = (rtp_in_calls){calls->ctx, calls->picture, calls->sound};
     add_receiver(r);
-    if (start(r, message, err)) {
-        rtc_close(r);
-        return NULL;
-    }
-    return r;
+    return started(r, message, err);
 }
 
 rtc *rtc_view(const char *offer, const rtc_options *o, const rtc_calls *calls, enum codec *video,
               enum codec *audio, scope_error *err)
 {
-    sdp_choice choice;
-    GstSDPMessage *message = read_offer(offer, *video, &choice, err);
-    if (!message)
+    GstSDPMessage *message;
+    rtc *r = begin(offer, *video, true, o, calls, &message, err);
+    if (!r)
         return NULL;
-    rtc *r = NULL;
-    if (!choice.receives)
-        error_set(err, SCOPE_EINVAL, "offer",
-                  "the offer does not receive a picture; a viewer offers a=recvonly");
-    else
-        r = new_session(o, calls, err);
-    if (!r) {
-        gst_sdp_message_free(message);
-        return NULL;
-    }
-    r->choice = choice;
-    bool sound = *audio && choice.audio;
+    bool sound = *audio && r->choice.audio;
     if (add_senders(r, message, sound, err)) {
         gst_sdp_message_free(message);
         rtc_close(r);
         return NULL;
     }
-    *video = choice.video;
-    *audio = sound ? choice.audio : 0;
-    if (start(r, message, err)) {
-        rtc_close(r);
-        return NULL;
-    }
-    return r;
+    *video = r->choice.video;
+    *audio = sound ? r->choice.audio : 0;
+    return started(r, message, err);
 }
 
 static void stop_element(const GValue *element, gpointer data)
@@ -720,51 +649,8 @@ bool rtc_send(rtc *r, packet *p)
     return out && atomic_load(&r->connected) && rtp_out_push(out, p);
 }
 
-/* One source of RTP, ours or the peer's, as rtpsession tells of it; RFC 3550 section 6.4. */
-static void add_source(rtc_stats *stats, const GstStructure *s)
-{
-    gboolean internal = FALSE, reported = FALSE;
-    guint64 bytes = 0, packets = 0;
-    gint lost = 0, rate = 0;
-    guint jitter = 0, trip = 0;
-    gst_structure_get_boolean(s, "internal", &internal);
-    gst_structure_get(s, internal ? "octets-sent" : "octets-received", G_TYPE_UINT64, &bytes, NULL);
-    if (internal) {
-        stats->bytes_out += (int64_t)bytes;
-        return;
-    }
-    gst_structure_get(s, "packets-received", G_TYPE_UINT64, &packets, "packets-lost", G_TYPE_INT,
-                      &lost, "jitter", G_TYPE_UINT, &jitter, "clock-rate", G_TYPE_INT, &rate, NULL);
-    gst_structure_get_boolean(s, "have-rb", &reported);
-    if (reported) { /* what the peer says of what we send */
-        gst_structure_get(s, "rb-packetslost", G_TYPE_INT, &lost, "rb-jitter", G_TYPE_UINT, &jitter,
-                          "rb-round-trip", G_TYPE_UINT, &trip, NULL);
-        stats->rtt_ms = trip * 1000.0 / 65536;
-        rate = 90000;
-    }
-    stats->bytes_in += (int64_t)bytes;
-    stats->packets_in += (int64_t)packets;
-    stats->packets_lost += lost > 0 ? lost : 0;
-    if (rate > 0 && jitter * 1000.0 / rate > stats->jitter_ms)
-        stats->jitter_ms = jitter * 1000.0 / rate;
-}
-
 void rtc_stats_now(rtc *r, rtc_stats *stats)
 {
-    GstElement *bin = gst_bin_get_by_name(GST_BIN(r->rtc), "rtpbin"), *session = NULL;
-    GstStructure *s = NULL;
-    *stats = (rtc_stats){.key_requests = atomic_load(&r->key_requests)};
-    g_signal_emit_by_name(bin, "get-session", 0, &session);
-    if (session)
-        g_object_get(session, "stats", &s, NULL);
-    const GValue *list = s ? gst_structure_get_value(s, "source-stats") : NULL;
-    /* The only way to this list is a deprecated type. */
-    G_GNUC_BEGIN_IGNORE_DEPRECATIONS
-    const GValueArray *sources = list ? g_value_get_boxed(list) : NULL;
-    for (guint i = 0; sources && i < sources->n_values; i++)
-        add_source(stats, g_value_get_boxed(&sources->values[i]));
-    G_GNUC_END_IGNORE_DEPRECATIONS
-    g_clear_pointer(&s, gst_structure_free);
-    g_clear_object(&session);
-    gst_object_unref(bin);
+    rtc_figures_stats(r->rtc, stats);
+    stats->key_requests = atomic_load(&r->key_requests);
 }

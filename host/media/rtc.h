@@ -1,4 +1,4 @@
-/* rtc.h - one WebRTC session; the only header of the only file that knows webrtcbin.
+/* rtc.h - one WebRTC session; the header of what knows webrtcbin.
  *
  * Under http/whip. Non-trickle: the answer holds every candidate. All functions are [main], and so
  * are all calls but those marked [any].
