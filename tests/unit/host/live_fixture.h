@@ -6,6 +6,7 @@
 #include "host/live/live.h"
 
 #include <check.h>
+#include <dirent.h>
 
 enum { SHOWN_MAX = 4096 };
 
@@ -185,6 +186,17 @@ static inline stream *new_stream(void)
     stream *s = live_create(on, NULL, &err);
     ck_assert_ptr_nonnull(s);
     return s;
+}
+
+/* How many descriptors ("/proc/self/fd") or threads ("/proc/self/task") there are. */
+static inline int entries(const char *folder)
+{
+    int n = 0;
+    DIR *d = opendir(folder);
+    while (d && readdir(d))
+        n++;
+    closedir(d);
+    return n;
 }
 
 #endif

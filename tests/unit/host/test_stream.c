@@ -5,8 +5,6 @@
 #include "host/log.h"
 #include "host/registry.h"
 
-#include <dirent.h>
-
 static eyes view;
 
 static void setup(void)
@@ -516,16 +514,6 @@ START_TEST(keys)
     live_end();
 }
 END_TEST
-
-static int entries(const char *folder)
-{
-    int n = 0;
-    DIR *d = opendir(folder);
-    while (d && readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
 
 /* A stream that ends while frames are on their way, and everything of it. */
 static void come_and_go(int i)

@@ -4,7 +4,6 @@
 #include "host/log.h"
 #include "host/registry.h"
 
-#include <dirent.h>
 #include <signal.h>
 
 static eyes view;
@@ -216,16 +215,6 @@ START_TEST(second_inputs)
     live_end();
 }
 END_TEST
-
-static int entries(const char *folder)
-{
-    int n = 0;
-    DIR *d = opendir(folder);
-    while (d && readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
 
 static void come_and_go(int i)
 {
