@@ -100,6 +100,17 @@ static void put(layout *l, const schema_field *f, const json_t *v, scope_value *
     }
 }
 
+json_t *schema_load_values(const schema *s, const json_t *values)
+{
+    json_t *load = json_object();
+    for (int i = 0; i < s->root.count; i++) {
+        const schema_field *f = &s->root.properties[i];
+        if (f->ui.is_load_param)
+            json_object_set(load, f->name, json_object_get(values, f->name));
+    }
+    return load;
+}
+
 scope_kwargs *schema_bind(const schema *s, const json_t *values, uint64_t generation,
                           schema_error *err)
 {

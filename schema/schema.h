@@ -80,6 +80,10 @@ const char *schema_nearest(const char *name, const char *const *names, int count
  * expanded (README.md). `values` may be partial or NULL. New reference. */
 json_t *schema_complete(const schema *s, const json_t *values, schema_error *err);
 
+/* The load parameters among complete values: what two instances that share weights agree in. New
+ * reference. */
+json_t *schema_load_values(const schema *s, const json_t *values);
+
 /* The same as the tree a plugin receives. One block; free with free(). */
 scope_kwargs *schema_bind(const schema *s, const json_t *values, uint64_t generation,
                           schema_error *err);

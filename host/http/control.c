@@ -43,28 +43,6 @@ uint64_t control_tag(void)
     return ++last;
 }
 
-bool control_would_reload(stream *s, int link, const json_t *values)
-{
-    const schema *sc = stream_link_schema(s, link);
-    json_t *now = stream_link_values(s, link), *value;
-    schema_error why;
-    json_t *merged = json_copy(now);
-    json_object_update(merged, (json_t *)values);
-    json_t *complete = schema_complete(sc, merged, &why);
-    bool would = false;
-    int count;
-    const schema_field *fields = schema_fields(sc, &count);
-    for (int i = 0; complete && i < count; i++) {
-        value = json_object_get(complete, fields[i].name);
-        would |=
-            fields[i].ui.is_load_param && !json_equal(value, json_object_get(now, fields[i].name));
-    }
-    json_decref(complete);
-    json_decref(merged);
-    json_decref(now);
-    return would;
-}
-
 /* ---- to the client
  * --------------------------------------------------------------------------------- */
 
@@ -184,7 +162,7 @@ static void set(control *c, const json_t *m)
                               reload ? STREAM_RELOAD : STREAM_REFUSE_RELOAD, "page", tag, &err);
     if (done < 0) {
         g_hash_table_remove(c->asked, &tag);
-        say_refused(c, link, &err, !reload && control_would_reload(c->stream, link, values), n);
+        say_refused(c, link, &err, !reload && stream_would_reload(c->stream, link, values), n);
     }
 }
 

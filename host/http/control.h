@@ -13,7 +13,5 @@ response *control_open(request *r, stream *s);
 json_t *control_stream_json(stream *s);
 /* A number for stream_set that nobody else has. */
 uint64_t control_tag(void);
-/* Would these values change a load parameter? Tells a refusal that `reload` mends from others. */
-bool control_would_reload(stream *s, int link, const json_t *values);
 
 #endif

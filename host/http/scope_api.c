@@ -216,18 +216,6 @@ static const char *status_name(enum stream_state state)
     return "loaded";
 }
 
-static json_t *load_params(const schema *s, const json_t *values)
-{
-    json_t *out = json_object();
-    int count;
-    const schema_field *fields = schema_fields(s, &count);
-    for (int i = 0; i < count; i++) {
-        if (fields[i].ui.is_load_param)
-            json_object_set(out, fields[i].name, json_object_get(values, fields[i].name));
-    }
-    return out;
-}
-
 static response *status(request *r)
 {
     stream *s = session(app_of(r)->live);
@@ -238,7 +226,7 @@ static response *status(request *r)
     json_t *o = json_pack("{s:s, s:s?, s:o, s:o, s:o, s:n, s:b, s:b}", "status",
                           s ? status_name(stream_state_now(s)) : "not_loaded", "pipeline_id",
                           any ? stream_link_plugin(s, 0) : NULL, "load_params",
-                          any ? load_params(stream_link_schema(s, 0), values) : json_null(),
+                          any ? schema_load_values(stream_link_schema(s, 0), values) : json_null(),
                           "loaded_lora_adapters", loras ? json_incref(loras) : json_array(),
                           "error", *notice ? json_string(notice) : json_null(), "loading_stage",
                           "produces_video", any, "produces_audio", 0);

@@ -251,7 +251,7 @@ static response *patch_link(request *r)
     uint64_t tag = control_tag();
     int64_t done = stream_set(s, link, values, reload ? STREAM_RELOAD : STREAM_REFUSE_RELOAD,
                               "rest", tag, &err);
-    if (done < 0 && control_would_reload(s, link, values))
+    if (done < 0 && stream_would_reload(s, link, values))
         return response_error(r, 409, "STREAMS/NEEDS_RELOAD", err.field, "%s", err.text);
     if (done < 0)
         return response_fault(r, "STREAMS/INVALID_PARAMS", &err);

@@ -262,7 +262,6 @@ typedef struct want {
     json_t *values; /* owned; complete */
 } want;
 
-json_t *stage_load_parameters(const schema *sc, const json_t *values); /* new reference */
 /* The stage loads its values, for `by` and `tag`, who are told when they are in force. NULL with
  * *err. */
 stage *stage_open(stream *s, const want *w, const char *by, uint64_t tag, scope_error *err);

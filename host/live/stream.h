@@ -104,6 +104,8 @@ enum stream_reload { STREAM_REFUSE_RELOAD = 1, STREAM_RELOAD };
  * `by` (static) and `tag`. */
 int64_t stream_set(stream *s, int link, const json_t *values, enum stream_reload reload,
                    const char *by, uint64_t tag, scope_error *err);
+/* Is a reload all that stands against these values? False for what the schema refuses. */
+bool stream_would_reload(stream *s, int link, const json_t *values);
 /* Forget what earlier frames left in the plugins. */
 void stream_reset(stream *s);
 /* After FAILED: load again. */

@@ -238,7 +238,7 @@ static bool serves(const stage *g, const want *w, const json_t *load)
 /* A stage there is that can be link i of the plan; the one in its place is asked first. */
 static stage *find_stage(const stream *s, const plan *p, int i, const want *w)
 {
-    json_t *load = stage_load_parameters(w->schema, w->values);
+    json_t *load = schema_load_values(w->schema, w->values);
     stage *found = NULL;
     for (int k = -1; k < 2 * STREAM_LINKS_MAX && !found; k++) {
         stage *g = k < 0 ? stage_at(s, i) : NULL;

@@ -10,18 +10,6 @@
 
 /* ---- stages ---------------------------------------------------------------------------------- */
 
-json_t *stage_load_parameters(const schema *sc, const json_t *values)
-{
-    json_t *load = json_object();
-    int count;
-    const schema_field *fields = schema_fields(sc, &count);
-    for (int i = 0; i < count; i++) {
-        if (fields[i].ui.is_load_param)
-            json_object_set(load, fields[i].name, json_object_get(values, fields[i].name));
-    }
-    return load;
-}
-
 stage *stage_ref(stage *g)
 {
     g_atomic_int_inc(&g->refs);
@@ -60,7 +48,7 @@ stage *stage_open(stream *s, const want *w, const char *by, uint64_t tag, scope_
     g->plugin = g_strdup(w->plugin);
     g->path = g_strdup(w->path);
     g->schema = w->schema;
-    g->load = stage_load_parameters(w->schema, w->values);
+    g->load = schema_load_values(w->schema, w->values);
     g->asked = json_incref(w->values);
     g->asks = g_array_new(FALSE, FALSE, sizeof(ask));
     g->convert = converter_new(live_frames(s->live));

@@ -121,6 +121,16 @@ static json_t *merge(const stream *s, int link, const json_t *values, scope_erro
     return complete;
 }
 
+bool stream_would_reload(stream *s, int link, const json_t *values)
+{
+    scope_error err;
+    stage *g = stage_at(s, link);
+    json_t *complete = g ? merge(s, link, values, &err) : NULL;
+    bool would = complete && load_difference(g, complete);
+    json_decref(complete);
+    return would;
+}
+
 static void note_set(stream *s)
 {
     g_mutex_lock(&s->lock);

@@ -11,18 +11,6 @@
 /* ---- which there are --------------------------------------------------------------------------
  */
 
-static json_t *load_params(const schema *s, const json_t *values)
-{
-    int count;
-    const schema_field *fields = schema_fields(s, &count);
-    json_t *load = json_object();
-    for (int i = 0; i < count; i++) {
-        if (fields[i].ui.is_load_param)
-            json_object_set(load, fields[i].name, json_object_get(values, fields[i].name));
-    }
-    return load;
-}
-
 static worker *worker_new(remotes *all, const remote_plugin *plugin, json_t *load)
 {
     worker *w = g_new0(worker, 1);
@@ -42,7 +30,7 @@ static worker *worker_new(remotes *all, const remote_plugin *plugin, json_t *loa
 
 worker *worker_for(remotes *all, const remote_plugin *plugin, const json_t *values)
 {
-    json_t *load = load_params(plugin->schema, values);
+    json_t *load = schema_load_values(plugin->schema, values);
     for (guint i = 0; i < all->workers->len && !plugin->alone; i++) {
         worker *w = g_ptr_array_index(all->workers, i);
         if (!w->alone && !strcmp(w->path, plugin->path) && !strcmp(w->id, plugin->id) &&

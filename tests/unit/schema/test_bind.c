@@ -168,6 +168,28 @@ START_TEST(refused)
 }
 END_TEST
 
+START_TEST(load_values)
+{
+    schema_error err;
+    schema *mixed = schema_parse(SCOPE_JSON({"properties": {
+            "model": {"type": "string", "default": "m", "ui": {"is_load_param": true}},
+            "strength": {"type": "number", "default": 1, "ui": {"order": 1}},
+            "size": {"type": "integer", "default": 2, "ui": {"is_load_param": true}}}}),
+                     &err);
+    ck_assert_msg(mixed != NULL, "%s: %s", err.path, err.text);
+    json_t *given = read("{\"size\": 7, \"strength\": 0.5}");
+    json_t *complete = schema_complete(mixed, given, &err);
+    json_t *load = schema_load_values(mixed, complete);
+    json_t *wanted = read("{\"model\": \"m\", \"size\": 7}");
+    ck_assert(json_equal(load, wanted));
+    json_decref(wanted);
+    json_decref(load);
+    json_decref(complete);
+    json_decref(given);
+    schema_free(mixed);
+}
+END_TEST
+
 START_TEST(kwargs)
 {
     schema_error err;
@@ -279,6 +301,7 @@ int main(void)
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_loop_test(tc, accepted, 0, (int)(sizeof good / sizeof *good));
     tcase_add_loop_test(tc, refused, 0, (int)(sizeof bad / sizeof *bad));
+    tcase_add_test(tc, load_values);
     tcase_add_test(tc, kwargs);
     tcase_add_test(tc, long_strings);
     tcase_add_test(tc, independent);
