@@ -27,8 +27,7 @@ static size_t frame_bytes(const frame *f)
     return f ? (size_t)f->v.t * (size_t)f->v.stride_t : 0;
 }
 
-/* ---- the same again
- * ------------------------------------------------------------------------------ */
+/* ---- the same again -------------------------------------------------------------------------- */
 
 /* Every byte that differs is just what the memory held before. */
 static bool only_unwritten(const frame *a, unsigned char was_a, const frame *b, unsigned char was_b)
@@ -68,8 +67,7 @@ static void endure_repeat(judge *j)
     frame_unref(b.last);
 }
 
-/* ---- memory
- * -------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 typedef struct holdings {
     size_t bytes;
@@ -183,8 +181,7 @@ static void endure_memory(judge *j, instance *in)
         judge_say(j, "pass", "allocation", "process() takes no memory once warm");
 }
 
-/* ---- threads
- * ------------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 static void *feed_thread(void *k)
 {
@@ -235,8 +232,7 @@ static void endure_threads(judge *j)
     }
 }
 
-/* ---- speed
- * --------------------------------------------------------------------------------------- */
+/* ---- speed ----------------------------------------------------------------------------------- */
 
 static int by_size(const void *a, const void *b)
 {

@@ -23,8 +23,7 @@ typedef struct transfer {
     long code;       /* of the last answer */
 } transfer;
 
-/* ---- HTTP -------------------------------------------------------------------------------------
- */
+/* ---- HTTP ------------------------------------------------------------------------------------ */
 
 /* The value of an ETag header: without W/ and quotes. */
 static void read_tag(char out[80], const char *value, size_t n)
@@ -180,8 +179,7 @@ char *fetch_text(const char *url, const char *token, scope_error *err)
     return g_string_free(t.text, rc != 0);
 }
 
-/* ---- hashes -----------------------------------------------------------------------------------
- */
+/* ---- hashes ---------------------------------------------------------------------------------- */
 
 static gboolean is_hex(const char *text, size_t length)
 {
@@ -252,8 +250,7 @@ static int verify(const fetch_job *job, const char *path, const transfer *t, sco
     return good;
 }
 
-/* ---- a file -----------------------------------------------------------------------------------
- */
+/* ---- a file ---------------------------------------------------------------------------------- */
 
 static int check_room(const fetch_job *job, gint64 have, scope_error *err)
 {

@@ -87,8 +87,7 @@ char *hub_url(const hub *h, const char *name, const char *path)
     return url;
 }
 
-/* ---- choosing ---------------------------------------------------------------------------------
- */
+/* ---- choosing -------------------------------------------------------------------------------- */
 
 static char *folder_of(const char *path)
 {

@@ -57,8 +57,7 @@ struct instance {
     char misuse[160]; /* "" while the plugin behaves */
 };
 
-/* ---- thread tags ------------------------------------------------------------------------------
- */
+/* ---- thread tags ----------------------------------------------------------------------------- */
 
 static void enter(instance *in, enum turn turn)
 {
@@ -92,8 +91,7 @@ static void misused(instance *in, const char *what)
         in->sink.log(in->sink.ctx, SCOPE_WARN, in->plugin->id, what);
 }
 
-/* ---- the host, as the plugin sees it -----------------------------------------------------------
- */
+/* ---- the host, as the plugin sees it --------------------------------------------------------- */
 
 static void host_log(const scope_host *host, int level, const char *line)
 {
@@ -171,8 +169,7 @@ static const void *host_extension(const scope_host *host, const char *id)
     return strcmp(id, SCOPE_INPUTS) ? NULL : &inputs;
 }
 
-/* ---- loading ----------------------------------------------------------------------------------
- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 static int open_library(instance *in, const char *path, const char *id, scope_error *err)
 {
@@ -294,8 +291,7 @@ void instance_close(instance *in)
     free(in);
 }
 
-/* ---- values -----------------------------------------------------------------------------------
- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static int check_load_params(const instance *in, const json_t *next, scope_error *err)
 {
@@ -370,8 +366,7 @@ void instance_set_time(instance *in, int64_t pts_us)
     in->pts_us = pts_us;
 }
 
-/* ---- frames -----------------------------------------------------------------------------------
- */
+/* ---- frames ---------------------------------------------------------------------------------- */
 
 static int check_input(const instance *in, const frame *input, scope_error *err)
 {
@@ -500,8 +495,7 @@ void instance_reset(instance *in)
     leave(in);
 }
 
-/* ---- what there is to know --------------------------------------------------------------------
- */
+/* ---- what there is to know ------------------------------------------------------------------- */
 
 int instance_stages(const instance *in, scope_stage *stages, int max)
 {

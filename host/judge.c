@@ -16,8 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- reporting ---------------------------------------------------------------------------------
- */
+/* ---- reporting ------------------------------------------------------------------------------- */
 
 static void report(const judge *j, json_t *line)
 {
@@ -54,8 +53,7 @@ void judge_say(const judge *j, const char *verdict, const char *name, const char
     va_end(ap);
 }
 
-/* ---- the end of the process --------------------------------------------------------------------
- */
+/* ---- the end of the process ------------------------------------------------------------------ */
 
 static judge *in_court; /* for the signal handler, which has no other way to know */
 
@@ -94,8 +92,7 @@ static void catch_signals(judge *j)
         sigaction(signals[i], &action, NULL);
 }
 
-/* ---- what it says of itself ---------------------------------------------------------------------
- */
+/* ---- what it says of itself ------------------------------------------------------------------ */
 
 static bool is_semver(const char *version)
 {
@@ -156,8 +153,7 @@ static void judge_schema(const judge *j, const schema *s)
     free(kw);
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------
- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static void judge_plugin(judge *j, const scope_plugin *plugin)
 {

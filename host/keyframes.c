@@ -56,8 +56,7 @@ struct keyframes {
     double fps;
 };
 
-/* ---- reading ------------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static int key_time(const json_t *j, double fps, const char *name, double *at, scope_error *err)
 {
@@ -239,8 +238,7 @@ void keyframes_free(keyframes *k)
     free(k);
 }
 
-/* ---- the value at a time
- * ------------------------------------------------------------------------- */
+/* ---- the value at a time --------------------------------------------------------------------- */
 
 static void add_weighted(json_t *to, const json_t *from, double scale)
 {

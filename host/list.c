@@ -10,8 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- list -------------------------------------------------------------------------------------
- */
+/* ---- list ------------------------------------------------------------------------------------ */
 
 static char *title_of(const registry_entry *e)
 {
@@ -106,8 +105,7 @@ int command_list(int argc, char **argv)
     return strict && faults ? EXIT_NOT_CLEAN : EXIT_GOOD;
 }
 
-/* ---- schema and doc ---------------------------------------------------------------------------
- */
+/* ---- schema and doc -------------------------------------------------------------------------- */
 
 /* The plugin called `id` and its schema; NULL after saying why not. */
 static const registry_entry *look_up(registry *r, const char *id, schema **parsed)

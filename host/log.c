@@ -78,8 +78,7 @@ void log_close(void)
     g_mutex_unlock(&all.lock);
 }
 
-/* ---- telling the listeners ---------------------------------------------------------------------
- */
+/* ---- telling the listeners ------------------------------------------------------------------- */
 
 static gboolean tell(gpointer data)
 {
@@ -119,8 +118,7 @@ void log_unlisten(unsigned id)
     g_mutex_unlock(&all.lock);
 }
 
-/* ---- lines --------------------------------------------------------------------------------------
- */
+/* ---- lines ----------------------------------------------------------------------------------- */
 
 static void put(const char *text)
 {

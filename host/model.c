@@ -11,8 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- inspect ----------------------------------------------------------------------------------
- */
+/* ---- inspect --------------------------------------------------------------------------------- */
 
 /* What the plugin at e says of `path`; NULL when it does not know models, or *err. */
 static json_t *ask(const registry_entry *e, const char *path, scope_error *err)
@@ -147,8 +146,7 @@ static int model_inspect(int argc, char **argv)
     return code;
 }
 
-/* ---- get --------------------------------------------------------------------------------------
- */
+/* ---- get ------------------------------------------------------------------------------------- */
 
 typedef struct download {
     hub hub;

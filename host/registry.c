@@ -21,8 +21,7 @@ struct registry {
     GPtrArray *entries; /* of registry_entry, owned */
 };
 
-/* ---- the child: one library -------------------------------------------------------------------
- */
+/* ---- the child: one library ------------------------------------------------------------------ */
 
 /* Text for a person, made valid UTF-8 where a plugin's bytes or a cut have spoilt it. */
 static json_t *sentence(const char *text)
@@ -75,8 +74,7 @@ int registry_scan_child(const char *path)
     _exit(status < 0); /* the library's destructors are not asked */
 }
 
-/* ---- the parent -------------------------------------------------------------------------------
- */
+/* ---- the parent ------------------------------------------------------------------------------ */
 
 static void entry_free(gpointer p)
 {
@@ -280,8 +278,7 @@ const registry_entry *registry_at(const registry *r, int i)
     return g_ptr_array_index(r->entries, i);
 }
 
-/* ---- finding ----------------------------------------------------------------------------------
- */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 static const char *last_part(const char *id)
 {

@@ -49,8 +49,7 @@ static int cancelled(void *ctx)
     return interrupt_seen();
 }
 
-/* ---- what plugins say
- * ---------------------------------------------------------------------------- */
+/* ---- what plugins say ------------------------------------------------------------------------ */
 
 static void on_log(void *ctx, int level, const char *id, const char *line)
 {
@@ -86,8 +85,7 @@ static void note(run *r, const char *text)
     complain(0, "%s", text);
 }
 
-/* ---- in and out
- * ---------------------------------------------------------------------------------- */
+/* ---- in and out ------------------------------------------------------------------------------ */
 
 /* The time of a generator's next frame: it goes on by what was made, or, while nothing comes out,
  * by what was asked for. */
@@ -189,8 +187,7 @@ static int write_frame(void *ctx, const run_tick *tick, frame *out, scope_error 
     return status ? status : pass_sound(r, &why, err);
 }
 
-/* ---- before
- * --------------------------------------------------------------------------------------- */
+/* ---- before ---------------------------------------------------------------------------------- */
 
 static int open_source(run *r, scope_error *err)
 {
@@ -332,8 +329,7 @@ static int open_all(run *r, scope_error *err)
     return open_chain(r, err);
 }
 
-/* ---- after
- * ---------------------------------------------------------------------------------------- */
+/* ---- after ----------------------------------------------------------------------------------- */
 
 static int draw_sheet(run *r, scope_error *err)
 {

@@ -42,8 +42,7 @@ void run_plugins_fini(run_plugins *p)
     *p = (run_plugins){0};
 }
 
-/* ---- addresses ----------------------------------------------------------------------------------
- */
+/* ---- addresses ------------------------------------------------------------------------------- */
 
 static bool is_called(const run_link *l, const char *name, size_t n)
 {
@@ -146,8 +145,7 @@ int run_resolve(void *ctx, const char *name, keyframes_target *to, scope_error *
     return status;
 }
 
-/* ---- values -------------------------------------------------------------------------------------
- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static int set_text(run_plugins *p, const keyframes_target *to, const char *rest, const char *text,
                     scope_error *err)
@@ -266,8 +264,7 @@ void run_fit(run_plugins *p, const char *how)
     set_everywhere(p, "fit", SCOPE_STR, json_string(how), false, &unable);
 }
 
-/* ---- flags --------------------------------------------------------------------------------------
- */
+/* ---- flags ----------------------------------------------------------------------------------- */
 
 /* One "--name[=value] [value]"; *used is how many words it took. "--flag" and "--no-flag" do for
  * booleans. */

@@ -49,8 +49,7 @@ static int level_of(const char *name)
     return SCOPE_DEBUG + level;
 }
 
-/* ---- ending
- * ---------------------------------------------------------------------------------------- */
+/* ---- ending ---------------------------------------------------------------------------------- */
 
 static void outputs_done(void *ctx)
 {
@@ -84,8 +83,7 @@ static gboolean on_signal(gpointer ctx)
     return G_SOURCE_CONTINUE;
 }
 
-/* ---- beginning
- * ------------------------------------------------------------------------------------- */
+/* ---- beginning ------------------------------------------------------------------------------- */
 
 static int open_live(serve *s, scope_error *err)
 {

@@ -87,8 +87,7 @@ static const char summary[] = "Serves live streams: the page, the API and the me
                               "alone may also hold \"models\": "
                               "the checkpoints\nbehind the model names of Daydream's API.";
 
-/* ---- one value
- * ----------------------------------------------------------------------------------- */
+/* ---- one value ------------------------------------------------------------------------------- */
 
 static char **text_of(serve_options *o, const setting *s)
 {
@@ -143,8 +142,7 @@ static int set_value(serve_options *o, const setting *s, const char *text, const
     return 0;
 }
 
-/* ---- where values come from
- * ------------------------------------------------------------------------ */
+/* ---- where values come from ------------------------------------------------------------------ */
 
 static char *variable_name(const char *name)
 {
@@ -245,8 +243,7 @@ static int read_environment(serve_options *o, scope_error *err)
     return 0;
 }
 
-/* ---- all of them
- * ------------------------------------------------------------------------------------ */
+/* ---- all of them ----------------------------------------------------------------------------- */
 
 static void defaults(serve_options *o)
 {

@@ -12,8 +12,7 @@
 
 enum { FRAMES = 3, SLOW_MS = 200 };
 
-/* ---- feeding it --------------------------------------------------------------------------------
- */
+/* ---- feeding it ------------------------------------------------------------------------------ */
 
 static job guarded(const judge *j, int w, int h, int frames)
 {
@@ -30,8 +29,7 @@ static instance *open_with(const judge *j, const json_t *values, scope_error *er
     return instance_open(j->path, j->id, values, j->pool, NULL, err);
 }
 
-/* ---- init and sizes
- * ------------------------------------------------------------------------------ */
+/* ---- init and sizes -------------------------------------------------------------------------- */
 
 /* False when nothing more can be asked. */
 static bool try_init(judge *j)
@@ -107,8 +105,7 @@ static bool try_sizes(judge *j)
     return good > 0;
 }
 
-/* ---- values
- * -------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 /* The ends of a field's range, or each of its choices. New reference. */
 static json_t *candidates(const schema_field *f)

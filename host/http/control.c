@@ -43,8 +43,7 @@ uint64_t control_tag(void)
     return ++last;
 }
 
-/* ---- to the client
- * --------------------------------------------------------------------------------- */
+/* ---- to the client --------------------------------------------------------------------------- */
 
 /* A client that does not read is not written to without end: the next state tells it all again. */
 static void say(control *c, json_t *message)
@@ -132,8 +131,7 @@ static gboolean stats(gpointer ctx)
     return G_SOURCE_CONTINUE;
 }
 
-/* ---- from the client
- * -------------------------------------------------------------------------------- */
+/* ---- from the client ------------------------------------------------------------------------- */
 
 static void complain_of(control *c, const char *what)
 {

@@ -27,8 +27,7 @@ static const struct {
     {"streamdiffusion-sd15", "Lykon/dreamshaper-8"},
 };
 
-/* ---- finding ------------------------------------------------------------------------------------
- */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 static daydream *find(request *r, const char *id, response **answer)
 {
@@ -53,8 +52,7 @@ static response *answer_stream(request *r, int status, daydream *d)
     return a;
 }
 
-/* ---- what a body says ---------------------------------------------------------------------------
- */
+/* ---- what a body says ------------------------------------------------------------------------ */
 
 typedef struct body {
     const char *model;      /* that its pipeline stands for */
@@ -154,8 +152,7 @@ static int read_body(const json_t *o, bool create, body *b, scope_error *err)
     return status;
 }
 
-/* ---- /v1/streams --------------------------------------------------------------------------------
- */
+/* ---- /v1/streams ----------------------------------------------------------------------------- */
 
 static response *refuse(request *r, const scope_error *err)
 {
@@ -271,8 +268,7 @@ static response *status(request *r)
     return a;
 }
 
-/* ---- while it runs ------------------------------------------------------------------------------
- */
+/* ---- while it runs --------------------------------------------------------------------------- */
 
 /* {"0": 0.5} as the whole list of ControlNets: a new reference, or NULL with *err. */
 static json_t *scaled(const daydream *d, const json_t *scales, scope_error *err)

@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-/* ---- a stream -----------------------------------------------------------------------------------
- */
+/* ---- a stream -------------------------------------------------------------------------------- */
 
 /* "2026-01-22T17:00:00.000Z" */
 static json_t *iso_time(int64_t ms)
@@ -62,8 +61,7 @@ json_t *daydream_stream_json(daydream *d, const char *origin)
     return o;
 }
 
-/* ---- its status ---------------------------------------------------------------------------------
- */
+/* ---- its status ------------------------------------------------------------------------------ */
 
 /* As Daydream's workers name it. */
 static const char *worker_state(const daydream *d, const stream_stats *n)
@@ -166,8 +164,7 @@ json_t *daydream_status_json(daydream *d, const char *origin, const char *reques
     return o;
 }
 
-/* ---- shapes -------------------------------------------------------------------------------------
- */
+/* ---- shapes ---------------------------------------------------------------------------------- */
 
 #define PIPELINE(more)                                                                             \
     "\"pipeline\": {\"enum\": [\"streamdiffusion\", \"streamdiffusion-sdxl\", "                    \

@@ -25,8 +25,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- from Daydream ------------------------------------------------------------------------------
- */
+/* ---- from Daydream --------------------------------------------------------------------------- */
 
 typedef struct mapping {
     const schema *s;
@@ -282,8 +281,7 @@ json_t *daydream_map(const json_t *params, const schema *s, unsigned family, con
     return m.out;
 }
 
-/* ---- and back -----------------------------------------------------------------------------------
- */
+/* ---- and back -------------------------------------------------------------------------------- */
 
 static json_t *prompt_of(const json_t *now)
 {

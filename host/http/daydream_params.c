@@ -30,8 +30,7 @@ static int refuse_unknown(scope_error *err, const daydream_field *table, unsigne
     return -1;
 }
 
-/* ---- objects ------------------------------------------------------------------------------------
- */
+/* ---- objects --------------------------------------------------------------------------------- */
 
 static json_t *merge(const daydream_field *table, unsigned family, const json_t *before,
                      const json_t *change, const char *path, scope_error *err);
@@ -130,8 +129,7 @@ fail:
     return NULL;
 }
 
-/* ---- what belongs together ----------------------------------------------------------------------
- */
+/* ---- what belongs together ------------------------------------------------------------------- */
 
 static json_int_t number(const json_t *o, const char *name)
 {
@@ -253,8 +251,7 @@ static int coherent_styles(const json_t *params, unsigned family, scope_error *e
     return 0;
 }
 
-/* ---- the whole ----------------------------------------------------------------------------------
- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static const char *chosen_model(const json_t *before, const json_t *change,
                                 const daydream_rules *rules, scope_error *err)

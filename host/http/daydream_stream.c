@@ -46,8 +46,7 @@ static void end(void *ctx)
     g_free(d);
 }
 
-/* ---- what became of a change --------------------------------------------------------------------
- */
+/* ---- what became of a change ----------------------------------------------------------------- */
 
 static int own_link(const daydream *d)
 {
@@ -165,8 +164,7 @@ daydream *daydream_of(stream *s)
     return d;
 }
 
-/* ---- asking -------------------------------------------------------------------------------------
- */
+/* ---- asking ---------------------------------------------------------------------------------- */
 
 static daydream_rules rules_of(const serve_options *o, const char *model)
 {
@@ -347,8 +345,7 @@ int daydream_push(daydream *d, const char *url, scope_error *err)
     return 0;
 }
 
-/* ---- trouble ------------------------------------------------------------------------------------
- */
+/* ---- trouble --------------------------------------------------------------------------------- */
 
 json_t *daydream_warnings(const daydream *d)
 {

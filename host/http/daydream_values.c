@@ -11,8 +11,7 @@
 
 enum { TEXT_MAX = 65536, NAME_MAX_BYTES = 4096, PICTURE_MAX = 5 << 20 };
 
-/* ---- refusing ----------------------------------------------------------------------------------
- */
+/* ---- refusing -------------------------------------------------------------------------------- */
 
 /* What clients sent is quoted and cut to fit: drop the bytes of characters that are not whole. */
 static void cut(char *text)
@@ -79,8 +78,7 @@ static json_t *refuse_choice(scope_error *err, const daydream_field *f, const ch
                                   path, text, count);
 }
 
-/* ---- single values ------------------------------------------------------------------------------
- */
+/* ---- single values --------------------------------------------------------------------------- */
 
 /* A whole number that every client can tell from its neighbours. */
 static bool whole(const json_t *v, json_int_t *n)

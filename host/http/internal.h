@@ -22,8 +22,7 @@ enum {
     SPARE = 16, /* connections beyond the limit, so that one too many can be told */
 };
 
-/* ---- connections (server.c, leave.c)
- * ------------------------------------------------------------------ */
+/* ---- connections (server.c, leave.c) --------------------------------------------------------- */
 
 typedef struct link_state {
     server *server; /* borrowed */
@@ -88,8 +87,7 @@ bool request_parse(request *r, response **answer);
 /* A body as a JSON object, new; or NULL with `why`. */
 json_t *json_body(const char *text, size_t n, bool empty, char *why, size_t size);
 
-/* ---- the way of a request (exchange.c): libmicrohttpd's callbacks
- * -------------------------------- */
+/* ---- the way of a request (exchange.c): libmicrohttpd's callbacks ---------------------------- */
 
 void *exchange_begin(void *cls, const char *uri, struct MHD_Connection *mhd);
 enum MHD_Result exchange_request(void *cls, struct MHD_Connection *mhd, const char *url,
@@ -103,8 +101,7 @@ void exchange_resume(request *r);
 /* The server ends: a suspended connection is libmicrohttpd's again, its client counts as gone. */
 void exchange_abandon(request *r);
 
-/* ---- responses (response.c, file.c, chunks.c, upgrade.c) ---------------------------------------
- */
+/* ---- responses (response.c, file.c, chunks.c, upgrade.c) ------------------------------------- */
 
 struct response {
     int status;
@@ -147,8 +144,7 @@ bool route_takes(const route *route, const char *type);
 /* The decoded form, or NULL for broken escapes, NUL, or what is no UTF-8. */
 char *percent_decode(const char *text, size_t n);
 
-/* ---- who may (auth.c) -------------------------------------------------------------------------
- */
+/* ---- who may (auth.c) ------------------------------------------------------------------------ */
 
 typedef struct limiter limiter;
 limiter *limiter_new(void);

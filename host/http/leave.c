@@ -12,8 +12,7 @@ enum {
     SENDOFFS_MAX = 64,
 };
 
-/* ---- who leaves while nobody listens to its connection ----------------------------------------
- */
+/* ---- who leaves while nobody listens to its connection --------------------------------------- */
 
 struct watch {
     GSource source;
@@ -49,8 +48,7 @@ void watch_free(watch *w)
     g_source_unref(&w->source);
 }
 
-/* ---- who is sent away while it still talks ----------------------------------------------------
- */
+/* ---- who is sent away while it still talks --------------------------------------------------- */
 
 struct sendoff {
     GSource source;

@@ -19,8 +19,7 @@
 
 enum { PRESET_MAX = 1 << 20, ASSET_MAX = 256 << 20 };
 
-/* ---- folders
- * ------------------------------------------------------------------------------------- */
+/* ---- folders --------------------------------------------------------------------------------- */
 
 static bool is_name(const char *name)
 {
@@ -139,8 +138,7 @@ static int write_file(const char *path, const void *bytes, gsize n, scope_error 
     return good ? 0 : SCOPE_EIO;
 }
 
-/* ---- plugins
- * --------------------------------------------------------------------------------------- */
+/* ---- plugins --------------------------------------------------------------------------------- */
 
 static json_t *plugin_json(live *l, const registry_entry *e)
 {
@@ -175,8 +173,7 @@ static response *rescan(request *r)
     return plugins(r);
 }
 
-/* ---- presets
- * ---------------------------------------------------------------------------------------- */
+/* ---- presets --------------------------------------------------------------------------------- */
 
 static char *own(request *r, const registry_entry *e, const char *name)
 {
@@ -285,8 +282,7 @@ static response *end_preset(request *r)
     return is_name(name) ? remove_file(r, own(r, e, name), "preset") : bad_name(r, name);
 }
 
-/* ---- assets and recordings
- * --------------------------------------------------------------------------- */
+/* ---- assets and recordings ------------------------------------------------------------------- */
 
 static response *assets(request *r)
 {

@@ -23,8 +23,7 @@ static stream *session(live *l)
     return NULL;
 }
 
-/* ---- schemas ------------------------------------------------------------------------------------
- */
+/* ---- schemas --------------------------------------------------------------------------------- */
 
 static bool has_field(const schema *s, const char *name)
 {
@@ -97,8 +96,7 @@ static response *schemas(request *r)
     return response_json(200, json_pack("{s:o}", "pipelines", pipelines));
 }
 
-/* ---- loading ------------------------------------------------------------------------------------
- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 /* One link of the chain to be: the parameters that its plugin knows; `taken` gets their names. */
 static int add_link(live *l, json_t *chain, const json_t *id, const json_t *params, json_t *taken,
@@ -234,8 +232,7 @@ static response *status(request *r)
     return response_json(200, o);
 }
 
-/* ---- parameters ---------------------------------------------------------------------------------
- */
+/* ---- parameters ------------------------------------------------------------------------------ */
 
 static response *parameters(request *r)
 {

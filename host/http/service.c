@@ -10,8 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- health
- * ---------------------------------------------------------------------------------------- */
+/* ---- health ---------------------------------------------------------------------------------- */
 
 /* The first NVIDIA GPU by its driver, without loading anything of it; for g_free, or NULL. */
 static char *gpu_name(void)
@@ -45,8 +44,7 @@ static response *health(request *r)
     return response_json(200, body);
 }
 
-/* ---- metrics
- * --------------------------------------------------------------------------------------- */
+/* ---- metrics --------------------------------------------------------------------------------- */
 
 typedef struct family {
     const char *name, *type, *help;

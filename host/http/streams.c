@@ -33,8 +33,7 @@ static response *list(request *r)
     return response_json(200, json_pack("{s:o}", "streams", all));
 }
 
-/* ---- what a body asks for
- * ------------------------------------------------------------------------ */
+/* ---- what a body asks for -------------------------------------------------------------------- */
 
 static int unknown_member(const json_t *body, const char *const *known, scope_error *err)
 {
@@ -168,8 +167,7 @@ static response *retry(request *r)
     return response_json(200, control_stream_json(s));
 }
 
-/* ---- parameters of a link
- * ------------------------------------------------------------------------- */
+/* ---- parameters of a link -------------------------------------------------------------------- */
 
 /* Who waits for the plugin's word on the values that it asked for. */
 typedef struct waiting {
@@ -265,8 +263,7 @@ static response *patch_link(request *r)
     return NULL;
 }
 
-/* ---- outputs
- * ------------------------------------------------------------------------------------- */
+/* ---- outputs --------------------------------------------------------------------------------- */
 
 static response *outputs(request *r)
 {
@@ -311,8 +308,7 @@ static response *end_output(request *r)
     return NULL;
 }
 
-/* ---- second inputs
- * --------------------------------------------------------------------------------- */
+/* ---- second inputs --------------------------------------------------------------------------- */
 
 /* A picture on its way; it is decoded beside the main loop. */
 typedef struct upload {

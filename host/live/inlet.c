@@ -50,8 +50,7 @@ typedef struct inlets {
     GPtrArray *gone; /* of inlet: told to stop, threads not yet joined */
 } inlets;
 
-/* ---- on the thread ------------------------------------------------------------------------------
- */
+/* ---- on the thread --------------------------------------------------------------------------- */
 
 static bool stopped(inlet *i)
 {
@@ -253,8 +252,7 @@ static gpointer work(gpointer user)
     return NULL;
 }
 
-/* ---- on the main thread -------------------------------------------------------------------------
- */
+/* ---- on the main thread ---------------------------------------------------------------------- */
 
 /* Waits for the thread. */
 static void inlet_free(inlet *i)

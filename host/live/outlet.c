@@ -34,8 +34,7 @@ typedef struct outlets {
     GPtrArray *list; /* of outlet */
 } outlets;
 
-/* ---- what people see ----------------------------------------------------------------------------
- */
+/* ---- what people see ------------------------------------------------------------------------- */
 
 static json_t *to_json(outlet *o)
 {
@@ -62,8 +61,7 @@ gboolean outlet_on_tell(gpointer user)
     return G_SOURCE_REMOVE;
 }
 
-/* ---- the end ------------------------------------------------------------------------------------
- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 static void remove_folder(const char *folder)
 {
@@ -175,8 +173,7 @@ static outlets *outlets_of(stream *s)
     return all;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------
- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 typedef struct request {
     const struct outlet_kind *kind;
@@ -382,8 +379,7 @@ json_t *outlet_open(stream *s, const json_t *what, scope_error *err)
     return j;
 }
 
-/* ---- closing and asking -------------------------------------------------------------------------
- */
+/* ---- closing and asking ---------------------------------------------------------------------- */
 
 static outlet *find(stream *s, const char *id)
 {

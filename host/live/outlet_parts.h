@@ -53,8 +53,7 @@ typedef struct outlet {
     guint tell, end; /* sources of the main loop that are still to run */
 } outlet;
 
-/* ---- outlet_work.c -----------------------------------------------------------------------------
- */
+/* ---- outlet_work.c --------------------------------------------------------------------------- */
 
 extern const stream_tap_calls outlet_tap; /* its ctx is to be the outlet */
 gpointer outlet_work(gpointer o);         /* the thread */
@@ -63,8 +62,7 @@ void outlet_say(outlet *o, enum outlet_state state, const char *reason);
 gboolean outlet_on_tell(gpointer o); /* outlet.c; [main] */
 gboolean outlet_on_end(gpointer o);  /* outlet.c: the thread is about to end; [main] */
 
-/* ---- outlet_record.c ---------------------------------------------------------------------------
- */
+/* ---- outlet_record.c ------------------------------------------------------------------------- */
 
 /* Make the part file, in the folder of recordings; `name` as asked for, or NULL: of the stream and
  * the time. Negative with *err when the name or the disk does not allow it. */

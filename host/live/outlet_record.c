@@ -35,8 +35,7 @@ static int64_t free_mb(const char *folder)
     return statvfs(folder, &disk) ? 0 : (int64_t)(disk.f_bavail * disk.f_frsize >> 20);
 }
 
-/* ---- names --------------------------------------------------------------------------------------
- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 /* The folder, made when it is not there; for g_free. */
 static char *folder_of(live *l, scope_error *err)
@@ -169,8 +168,7 @@ int record_check(const record *r, scope_error *err)
                      (long long)room);
 }
 
-/* ---- what is kept -------------------------------------------------------------------------------
- */
+/* ---- what is kept ---------------------------------------------------------------------------- */
 
 static uint64_t big_endian(const uint8_t *p, int n)
 {
@@ -274,8 +272,7 @@ void record_close(record *r)
     forget(r);
 }
 
-/* ---- leftovers ----------------------------------------------------------------------------------
- */
+/* ---- leftovers ------------------------------------------------------------------------------- */
 
 static void recover(const char *folder, const char *name)
 {

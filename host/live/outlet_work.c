@@ -28,8 +28,7 @@ enum {
     SOUND_BYTES = 4, /* of one sample of both channels */
 };
 
-/* ---- the tap ------------------------------------------------------------------------------------
- */
+/* ---- the tap --------------------------------------------------------------------------------- */
 
 /* [any] */
 static void on_frame(void *ctx, frame *f)
@@ -67,8 +66,7 @@ static void on_sound(void *ctx, GstBuffer *sound)
 
 const stream_tap_calls outlet_tap = {.frame = on_frame, .sound = on_sound};
 
-/* ---- queues -------------------------------------------------------------------------------------
- */
+/* ---- queues ---------------------------------------------------------------------------------- */
 
 void outlet_say(outlet *o, enum outlet_state state, const char *reason)
 {
@@ -136,8 +134,7 @@ static void clear_queues(outlet *o)
     g_mutex_unlock(&o->lock);
 }
 
-/* ---- one run ------------------------------------------------------------------------------------
- */
+/* ---- one run --------------------------------------------------------------------------------- */
 
 /* From one first frame to what ends it. Times are the stream's but those that end in _at, which
  * begin with 0 at the first frame. */
@@ -323,8 +320,7 @@ static int run(work_run *r, scope_error *err)
     return status;
 }
 
-/* ---- ends ---------------------------------------------------------------------------------------
- */
+/* ---- ends ------------------------------------------------------------------------------------ */
 
 /* The file gets its name when anything of it can be played, whatever went wrong. */
 static int keep_recording(work_run *r, int status, scope_error *err)

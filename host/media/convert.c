@@ -49,8 +49,7 @@ static frame *frame_like(converter *c, const frame *in, int h, int w, int channe
     return out;
 }
 
-/* ---- element type and channels, a row at a time ------------------------------------------------
- */
+/* ---- element type and channels, a row at a time ---------------------------------------------- */
 
 static void load_row(int dtype, const void *from, float *to, size_t n)
 {
@@ -130,8 +129,7 @@ static frame *remap(converter *c, const frame *in, int channels, int dtype, scop
     return out;
 }
 
-/* ---- size
- * ---------------------------------------------------------------------------------------- */
+/* ---- size ------------------------------------------------------------------------------------ */
 
 /* The largest rectangle of the shape w:h, centred in a box. */
 static void inscribe(int box_w, int box_h, int w, int h, int *x, int *y, int *rw, int *rh)

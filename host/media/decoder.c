@@ -51,8 +51,7 @@ struct decoder {
     GstVideoInfo info;
 };
 
-/* ---- on the decoder's thread -------------------------------------------------------------------
- */
+/* ---- on the decoder's thread ----------------------------------------------------------------- */
 
 static void drop_waiting(decoder *d)
 {
@@ -212,8 +211,7 @@ static GstFlowReturn on_sample(GstAppSink *sink, gpointer data)
     return GST_FLOW_OK;
 }
 
-/* ---- opening -----------------------------------------------------------------------------------
- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 #define PICTURES                                                                                   \
     "videoconvert ! video/x-raw,format=(string){" YUV_FORMATS ", RGB}" /* nearly always as it is   \
@@ -313,8 +311,7 @@ void decoder_close(decoder *d)
     g_free(d);
 }
 
-/* ---- at work -----------------------------------------------------------------------------------
- */
+/* ---- at work --------------------------------------------------------------------------------- */
 
 /* After an error that the decoder itself does not get over. */
 static void start_anew(decoder *d)

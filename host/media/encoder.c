@@ -66,8 +66,7 @@ struct encoder {
     atomic_int refused; /* frames, since then, because it was busy */
 };
 
-/* ---- on the encoder's thread -------------------------------------------------------------------
- */
+/* ---- on the encoder's thread ----------------------------------------------------------------- */
 
 /* A machine that cannot keep up gets coarser pictures before it gets fewer. */
 static void look_at_speed(encoder *e)
@@ -131,8 +130,7 @@ static GstFlowReturn on_sample(GstAppSink *sink, gpointer data)
     return GST_FLOW_OK;
 }
 
-/* ---- opening -----------------------------------------------------------------------------------
- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static const kind *choose(const encoder_options *o, scope_error *err)
 {
@@ -279,8 +277,7 @@ void encoder_close(encoder *e)
     g_free(e);
 }
 
-/* ---- at work -----------------------------------------------------------------------------------
- */
+/* ---- at work --------------------------------------------------------------------------------- */
 
 bool encoder_push(encoder *e, frame *f)
 {

@@ -79,8 +79,7 @@ static const struct {
     [MUXER_V4L2] = {"v4l2sink name=end sync=false", "", "", "device", "write", {"v4l2sink"}, 2},
 };
 
-/* ---- building ----------------------------------------------------------------------------------
- */
+/* ---- building -------------------------------------------------------------------------------- */
 
 int muxer_can(enum muxer_kind kind, scope_error *err)
 {
@@ -251,8 +250,7 @@ void muxer_close(muxer *m)
     malloc_trim(0); /* the heap of a pipeline's threads is kept otherwise, one after another */
 }
 
-/* ---- working ------------------------------------------------------------------------------------
- */
+/* ---- working --------------------------------------------------------------------------------- */
 
 int muxer_ready(muxer *m, int wait_ms, scope_error *err)
 {

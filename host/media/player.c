@@ -38,8 +38,7 @@ struct player {
     int64_t all_us;                    /* since when it has looked as if there were no picture */
 };
 
-/* ---- building ----------------------------------------------------------------------------------
- */
+/* ---- building -------------------------------------------------------------------------------- */
 
 #define VIDEO_SINK "appsink name=sink sync=true qos=false max-buffers=1 drop=true"
 #define SOUND_TAIL                                                                                 \
@@ -277,8 +276,7 @@ static int build(player *p, scope_error *err)
     return 0;
 }
 
-/* ---- life ---------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static bool failed(player *p, scope_error *err)
 {
@@ -338,8 +336,7 @@ void player_close(player *p)
     malloc_trim(0); /* the heap of a pipeline's threads is kept otherwise, one after another */
 }
 
-/* ---- playing ------------------------------------------------------------------------------------
- */
+/* ---- playing --------------------------------------------------------------------------------- */
 
 /* Digits of 3 x 5 dots, a row of three bits each, from the top. */
 static const uint16_t digits[10] = {075557, 026227, 071747, 071717, 055711,

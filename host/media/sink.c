@@ -66,8 +66,7 @@ bool sink_is_single(const char *path)
     return !numbered && !is_folder(path) && picture_type(path);
 }
 
-/* ---- the part file ------------------------------------------------------------------------------
- */
+/* ---- the part file --------------------------------------------------------------------------- */
 
 static int open_part(sink *s, scope_error *err)
 {
@@ -102,8 +101,7 @@ static int keep_part(sink *s, scope_error *err)
     return 0;
 }
 
-/* ---- life ---------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 sink *sink_open(const char *path, const sink_options *o, frame_pool *pool, scope_error *err)
 {
@@ -208,8 +206,7 @@ int64_t sink_frames(const sink *s)
     return s->frames;
 }
 
-/* ---- shared by the kinds ------------------------------------------------------------------------
- */
+/* ---- shared by the kinds --------------------------------------------------------------------- */
 
 GstClockTime sink_time(sink *s, const frame *f)
 {

@@ -33,8 +33,7 @@ struct source {
     int64_t pictures; /* how many there are; -1 when unknown */
 };
 
-/* ---- building ----------------------------------------------------------------------------------
- */
+/* ---- building -------------------------------------------------------------------------------- */
 
 static bool is_interlaced(GstCaps *caps)
 {
@@ -167,8 +166,7 @@ static int build(source *s, scope_error *err)
     return build_file(s, err);
 }
 
-/* ---- opening -----------------------------------------------------------------------------------
- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 /* Of a live input the streams turn up, on GStreamer's thread, when they like. */
 static GstAppSink *video_sink(source *s)
@@ -369,8 +367,7 @@ const source_info *source_about(const source *s)
     return &s->info;
 }
 
-/* ---- reading -----------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 frame *source_frame(GstSample *sample, frame_pool *pool, scope_error *err)
 {

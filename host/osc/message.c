@@ -53,8 +53,7 @@ bool osc_message_each(const void *bytes, size_t n, osc_message_fn fn, void *ctx)
     return each(bytes, n, fn, ctx, 0);
 }
 
-/* ---- arguments
- * -------------------------------------------------------------------------------------- */
+/* ---- arguments ------------------------------------------------------------------------------- */
 
 static json_t *number(double x, bool whole)
 {

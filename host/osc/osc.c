@@ -37,8 +37,7 @@ struct osc {
     GSocketAddress *from; /* borrowed; of the packet at hand */
 };
 
-/* ---- out
- * ------------------------------------------------------------------------------------------- */
+/* ---- out ------------------------------------------------------------------------------------- */
 
 static void send_to(osc *o, GSocketAddress *to, const char *address, lo_message args)
 {
@@ -149,8 +148,7 @@ static void ended(void *ctx, const stream_event *e)
     heard(ctx, e);
 }
 
-/* ---- in: what there is
- * ------------------------------------------------------------------------------ */
+/* ---- in: what there is ----------------------------------------------------------------------- */
 
 static const char *type_name(const schema_field *f)
 {
@@ -264,8 +262,7 @@ static void unsubscribe_sender(osc *o, lo_message args)
     g_object_unref(to);
 }
 
-/* ---- in: values
- * -------------------------------------------------------------------------------------- */
+/* ---- in: values ------------------------------------------------------------------------------ */
 
 static stream *stream_named(osc *o, const char *name)
 {
@@ -384,8 +381,7 @@ static gboolean readable(GSocket *socket, GIOCondition condition, gpointer ctx)
     return G_SOURCE_CONTINUE;
 }
 
-/* ---- open and close
- * ----------------------------------------------------------------------------------- */
+/* ---- open and close -------------------------------------------------------------------------- */
 
 static void clear_subscriber(gpointer one)
 {

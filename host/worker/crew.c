@@ -8,8 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* ---- which there are --------------------------------------------------------------------------
- */
+/* ---- which there are ------------------------------------------------------------------------- */
 
 static worker *worker_new(remotes *all, const remote_plugin *plugin, json_t *load)
 {
@@ -78,8 +77,7 @@ bool worker_has(const worker *w, enum remote_state state)
     return false;
 }
 
-/* ---- telling the process ----------------------------------------------------------------------
- */
+/* ---- telling the process --------------------------------------------------------------------- */
 
 void worker_wake(worker *w)
 {
@@ -152,8 +150,7 @@ void worker_stop(worker *w)
     worker_wake(w); /* the reading thread sends what is kept, then the end */
 }
 
-/* ---- processes, one after another -------------------------------------------------------------
- */
+/* ---- processes, one after another ------------------------------------------------------------ */
 
 void worker_start(worker *w)
 {

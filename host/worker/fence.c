@@ -60,8 +60,7 @@ static void drop(block *b)
     b->state = FREE;
 }
 
-/* ---- blocks -----------------------------------------------------------------------------------
- */
+/* ---- blocks ---------------------------------------------------------------------------------- */
 
 /* The bytes around a frame that no forbidden page covers: up to 64 before it, and what alignment
  * leaves behind it. */
@@ -164,8 +163,7 @@ frame_memory fence_memory(void)
     return (frame_memory){NULL, take, give, true};
 }
 
-/* ---- inputs, and what a crash was -------------------------------------------------------------
- */
+/* ---- inputs, and what a crash was ------------------------------------------------------------ */
 
 void fence_add(const void *data, size_t bytes)
 {

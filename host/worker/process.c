@@ -19,8 +19,7 @@
 
 enum { WORKER_FD = 3, LINES_A_SECOND = 50 };
 
-/* ---- start ------------------------------------------------------------------------------------
- */
+/* ---- start ----------------------------------------------------------------------------------- */
 
 /* A name like SCOPE_TOKEN or AWS_SECRET_ACCESS_KEY: nothing for a plugin. */
 static bool is_secret(const char *name)
@@ -104,8 +103,7 @@ int process_start(process *p, const char *program, bool whole_environment)
     return 0;
 }
 
-/* ---- what it prints ---------------------------------------------------------------------------
- */
+/* ---- what it prints -------------------------------------------------------------------------- */
 
 static void take_line(process *p, void (*say)(void *ctx, const char *line), void *ctx)
 {
@@ -154,8 +152,7 @@ void process_listen(process *p, void (*say)(void *ctx, const char *line), void *
     }
 }
 
-/* ---- end --------------------------------------------------------------------------------------
- */
+/* ---- end ------------------------------------------------------------------------------------- */
 
 bool process_is_over(const process *p)
 {

@@ -44,8 +44,7 @@ static void mend_error(scope_error *err)
     mend(err->text, sizeof err->text);
 }
 
-/* ---- what one message means; false: nonsense --------------------------------------------------
- */
+/* ---- what one message means; false: nonsense ------------------------------------------------- */
 
 static json_t *checked_values(const remote *r, const json_t *message)
 {
@@ -254,8 +253,7 @@ static bool on_json(worker *w, remote *r, const wire_message *m)
     return good;
 }
 
-/* ---- hearing ----------------------------------------------------------------------------------
- */
+/* ---- hearing --------------------------------------------------------------------------------- */
 
 /* The remote of this number; NULL when it has been closed, false in *known when it never was. */
 static remote *find(worker *w, uint32_t id, bool *known)
@@ -319,8 +317,7 @@ static void say(void *ctx, const char *line)
     log_line(SCOPE_INFO, about, "%s", line);
 }
 
-/* ---- watching ---------------------------------------------------------------------------------
- */
+/* ---- watching -------------------------------------------------------------------------------- */
 
 static void watch_frames(worker *w, int64_t now)
 {
@@ -392,8 +389,7 @@ static void listen_to_process(worker *w)
     } while (hear_all(w) && !watch(w, &next_us));
 }
 
-/* ---- the end ----------------------------------------------------------------------------------
- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 /* Milliseconds until the next start. Who is killed from outside after good work is not made to wait
  * for long, however often it happens. */

@@ -9,8 +9,7 @@
 
 #include <assert.h>
 
-/* ---- all of them ------------------------------------------------------------------------------
- */
+/* ---- all of them ----------------------------------------------------------------------------- */
 
 remotes *remotes_new(const remotes_options *o, frame_pool *pool)
 {
@@ -62,8 +61,7 @@ int remotes_about_all(remotes *all, remotes_about *about, int max)
     return (int)all->workers->len;
 }
 
-/* ---- one --------------------------------------------------------------------------------------
- */
+/* ---- one ------------------------------------------------------------------------------------- */
 
 remote *remote_ref(remote *r)
 {
@@ -174,8 +172,7 @@ int remote_pid(remote *r)
     return pid;
 }
 
-/* ---- time limits ------------------------------------------------------------------------------
- */
+/* ---- time limits ----------------------------------------------------------------------------- */
 
 static int64_t deadline(const worker *w, const remote *r, int64_t start_us)
 {
@@ -199,8 +196,7 @@ static void expect_plans(const worker *w, remote *r, const json_t *next)
     r->deadline_us = deadline(w, r, g_get_monotonic_time()); /* it may meet a frame under way */
 }
 
-/* ---- values -----------------------------------------------------------------------------------
- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 uint64_t remote_set(remote *r, const json_t *values)
 {
@@ -242,8 +238,7 @@ void remote_set_input(remote *r, const char *name, frame *f)
     g_mutex_unlock(&w->lock);
 }
 
-/* ---- frames -----------------------------------------------------------------------------------
- */
+/* ---- frames ---------------------------------------------------------------------------------- */
 
 /* Write the picture where the worker will read it. */
 static bool place(remote *r, const frame *in, wire_picture *p)

@@ -78,8 +78,7 @@ void wire_free(wire *w)
     g_free(w);
 }
 
-/* ---- receiving --------------------------------------------------------------------------------
- */
+/* ---- receiving ------------------------------------------------------------------------------- */
 
 static void keep_fds(wire *w, struct msghdr *m)
 {
@@ -167,8 +166,7 @@ size_t wire_picture_bytes(const wire_picture *p)
     return sane ? (size_t)p->h * (size_t)p->w * (size_t)p->c * element : 0;
 }
 
-/* ---- sending ----------------------------------------------------------------------------------
- */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 /* Bytes that went, 0 when there is no room, -1 when the other end is gone. */
 static ssize_t push(wire *w, struct iovec *v, int parts, int fd)

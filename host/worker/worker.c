@@ -79,8 +79,7 @@ static json_t *sentence(const char *text)
     return j;
 }
 
-/* ---- what the plugin says ---------------------------------------------------------------------
- */
+/* ---- what the plugin says -------------------------------------------------------------------- */
 
 static void on_log(void *ctx, int level, const char *id, const char *line)
 {
@@ -111,8 +110,7 @@ static int on_cancelled(void *ctx)
     return __atomic_load_n(&s->closing, __ATOMIC_RELAXED);
 }
 
-/* ---- loading ----------------------------------------------------------------------------------
- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 static int seat_open(seat *s, scope_error *err)
 {
@@ -140,8 +138,7 @@ static void tell_ready(const seat *s)
                        json_object_get(s->open, "generation")));
 }
 
-/* ---- values and inputs ------------------------------------------------------------------------
- */
+/* ---- values and inputs ----------------------------------------------------------------------- */
 
 static void put_values(seat *s, json_t *set)
 {
@@ -183,8 +180,7 @@ static void put_input(seat *s, const input *in)
     frame_unref(f);
 }
 
-/* ---- frames -----------------------------------------------------------------------------------
- */
+/* ---- frames ---------------------------------------------------------------------------------- */
 
 static void *take_input(void *ctx, size_t bytes)
 {
@@ -303,8 +299,7 @@ static void answer(seat *s, const wire_frame *w)
     wire_send(all.wire, WIRE_RESULT, s->id, &r, sizeof r, -1);
 }
 
-/* ---- the instance's thread --------------------------------------------------------------------
- */
+/* ---- the instance's thread ------------------------------------------------------------------- */
 
 static void input_free(gpointer p)
 {
@@ -423,8 +418,7 @@ static gpointer seat_thread(gpointer p)
     return NULL;
 }
 
-/* ---- the first thread -------------------------------------------------------------------------
- */
+/* ---- the first thread ------------------------------------------------------------------------ */
 
 static void close_seat(gpointer p)
 {
@@ -514,8 +508,7 @@ static void listen_to_server(void)
     g_mutex_unlock(&all.lock);
 }
 
-/* ---- the process ------------------------------------------------------------------------------
- */
+/* ---- the process ----------------------------------------------------------------------------- */
 
 static void utter(const char *text)
 {

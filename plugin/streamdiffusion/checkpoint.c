@@ -125,8 +125,7 @@ void checkpoint_recognise(checkpoint *c, const st_file *f)
     }
 }
 
-/* ---- configs ----------------------------------------------------------------------------------
- */
+/* ---- configs --------------------------------------------------------------------------------- */
 
 /* What the file says of the schedule, and what its weights give away. */
 static void schedule(scheduler_config *s, const checkpoint *is, const st_file *f,

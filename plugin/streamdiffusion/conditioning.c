@@ -42,8 +42,7 @@ struct conditioning {
     char notice[192];
 };
 
-/* ---- life -------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static int state_init(conditioning *c, text_state *t)
 {
@@ -141,8 +140,7 @@ void conditioning_plan(conditioning *c)
     k_release(c->k, mark);
 }
 
-/* ---- the texts of settings --------------------------------------------------------------------
- */
+/* ---- the texts of settings ------------------------------------------------------------------- */
 
 static int turns_away(const conditioning_settings *s)
 {
@@ -186,8 +184,7 @@ static int learn_one(void *ctx, const char *text, scope_error *err)
     return prompts_learn(ctx, text, err);
 }
 
-/* ---- targets ----------------------------------------------------------------------------------
- */
+/* ---- targets --------------------------------------------------------------------------------- */
 
 static uint64_t mix_in(uint64_t hash, const void *data, size_t bytes)
 {
@@ -266,8 +263,7 @@ static int put_in_force(conditioning *c, const conditioning_settings *s)
     return 0;
 }
 
-/* ---- waiting ----------------------------------------------------------------------------------
- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 /* c->asked = s, with its own strings; 1 when its texts are those that wait already. */
 static int keep(conditioning *c, const conditioning_settings *s)
@@ -344,8 +340,7 @@ int conditioning_set(conditioning *c, const conditioning_settings *s, scope_erro
     return 0;
 }
 
-/* ---- each frame -------------------------------------------------------------------------------
- */
+/* ---- each frame ------------------------------------------------------------------------------ */
 
 static double eased(double t, int easing)
 {
@@ -435,8 +430,7 @@ void conditioning_release(conditioning *c, int any, int text)
         conditioning_forget(c);
 }
 
-/* ---- what there is to know --------------------------------------------------------------------
- */
+/* ---- what there is to know ------------------------------------------------------------------- */
 
 const unet_text *conditioning_wanted(const conditioning *c)
 {

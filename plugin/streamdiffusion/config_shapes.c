@@ -58,8 +58,7 @@ static void begin(reader *r, const weights_index *x, scope_error *err)
     *r = (reader){x, err};
 }
 
-/* ---- UNet -------------------------------------------------------------------------------------
- */
+/* ---- UNet ------------------------------------------------------------------------------------ */
 
 /* Blocks in the transformer `name`; 0 when it is none. */
 static int depth(const reader *r, const char *name)
@@ -185,8 +184,7 @@ int config_shape_predicts_v(const weights_index *x)
     return squares / (double)n - sum / (double)n * (sum / (double)n) > 0.09 * 0.09;
 }
 
-/* ---- autoencoders -----------------------------------------------------------------------------
- */
+/* ---- autoencoders ---------------------------------------------------------------------------- */
 
 int config_shape_vae(vae_config *c, const weights_index *x, scope_error *err)
 {
@@ -238,8 +236,7 @@ int config_shape_taesd(taesd_config *c, const weights_index *x, scope_error *err
     return err->status;
 }
 
-/* ---- text encoder -----------------------------------------------------------------------------
- */
+/* ---- text encoder ---------------------------------------------------------------------------- */
 
 /* ViT-L was trained with the quick GELU; OpenCLIP's with the exact one, under whoever's names. */
 static int clip_act(const weights_index *x, int width)

@@ -60,8 +60,7 @@ struct effects {
     int good;      /* calls in a row */
 };
 
-/* ---- settings ---------------------------------------------------------------------------------
- */
+/* ---- settings -------------------------------------------------------------------------------- */
 
 void effects_map(float map[6], int width, int height, double zoom, double degrees)
 {
@@ -194,8 +193,7 @@ void effects_refresh(effects *e)
     e->refresh = 1;
 }
 
-/* ---- before the networks ----------------------------------------------------------------------
- */
+/* ---- before the networks --------------------------------------------------------------------- */
 
 /* All images of t, which is dense, as one whose rows are lines: k_ops.mix has coefficients for each
  * image and works row by row. */
@@ -369,8 +367,7 @@ void effects_latent_in(effects *e, k_tensor z)
         K_CALL(e->k, ease, net_image(z, i), net_image(z, i), e->latent, e->ease);
 }
 
-/* ---- after them -------------------------------------------------------------------------------
- */
+/* ---- after them ------------------------------------------------------------------------------ */
 
 void effects_latent_out(effects *e, k_tensor z)
 {
@@ -448,8 +445,7 @@ int64_t effects_repeats(const effects *e)
     return e->repeats;
 }
 
-/* ---- life -------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 effects *effects_open(k_ctx *k, scope_error *err)
 {

@@ -27,8 +27,7 @@ typedef struct inspection {
     json_t *root, *list, *missing;
 } inspection;
 
-/* ---- numbers ----------------------------------------------------------------------------------
- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 /* Tensors, parameters, bytes and types of a part, into the object `o`. */
 static int count(json_t *o, const char *path, const char *label, scope_error *err)
@@ -59,8 +58,7 @@ static int count(json_t *o, const char *path, const char *label, scope_error *er
     return 0;
 }
 
-/* ---- does it fit ------------------------------------------------------------------------------
- */
+/* ---- does it fit ----------------------------------------------------------------------------- */
 
 /* Build the network on weights that are only looked at. */
 static int fits(const inspection *in, int part, scope_error *err)
@@ -133,8 +131,7 @@ static void add_missing(inspection *in, unsigned missing)
     }
 }
 
-/* ---- kinds ------------------------------------------------------------------------------------
- */
+/* ---- kinds ----------------------------------------------------------------------------------- */
 
 /* The family of a config, in words. */
 static const char *family(const model_config *c)

@@ -37,8 +37,7 @@ int ldm_part_of(const char *label)
     return 0;
 }
 
-/* ---- what a file has --------------------------------------------------------------------------
- */
+/* ---- what a file has ------------------------------------------------------------------------- */
 
 static int starts(const char *text, const char *with)
 {
@@ -155,8 +154,7 @@ int ldm_init(ldm *l, const st_file *f, int part)
     return 1;
 }
 
-/* ---- names ------------------------------------------------------------------------------------
- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 /* out = head + rest, where the first rule that fits changes rest's start. */
 static void renamed(char out[LDM_NAME], const char *head, const char *rest, const rule *rules)

@@ -53,8 +53,7 @@ static int no_memory(const reader *r)
     return scope_fail(r->err, SCOPE_ENOMEM, "%.60s: out of memory", r->l->label);
 }
 
-/* ---- numbers ------------------------------------------------------------------------------------
- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 static int float_type(const st_tensor *t)
 {
@@ -127,8 +126,7 @@ static double scalar(const st_tensor *t)
     return d;
 }
 
-/* ---- factors ------------------------------------------------------------------------------------
- */
+/* ---- factors --------------------------------------------------------------------------------- */
 
 static int64_t numbers(const st_tensor *t)
 {
@@ -190,8 +188,7 @@ static int with_mid(reader *r, const st_tensor *mid, const st_tensor *down, int 
     return 0;
 }
 
-/* ---- one module ---------------------------------------------------------------------------------
- */
+/* ---- one module ------------------------------------------------------------------------------ */
 
 static const char *shape_text(char out[64], const st_tensor *t)
 {
@@ -311,8 +308,7 @@ static int read_slot(reader *r, int module)
     return 0;
 }
 
-/* ---- the file -----------------------------------------------------------------------------------
- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static const char *family(int width)
 {

@@ -60,8 +60,7 @@ int lora_live_bind(lora_live *l, const model *m, scope_error *err)
     return l->loras ? 0 : -1;
 }
 
-/* ---- what is asked for --------------------------------------------------------------------------
- */
+/* ---- what is asked for ----------------------------------------------------------------------- */
 
 void lora_live_begin(lora_live *l)
 {
@@ -129,8 +128,7 @@ int lora_live_any(const lora_live *l)
     return l->now.count > 0;
 }
 
-/* ---- names to files -----------------------------------------------------------------------------
- */
+/* ---- names to files -------------------------------------------------------------------------- */
 
 /* dir/name<end> when it is a file. */
 static int is_file(char out[PATH_MAX], const char *dir, const char *name, const char *end)
@@ -176,8 +174,7 @@ static int find_file(const lora_live *l, const asked *a, char out[PATH_MAX], sco
                             a->name);
 }
 
-/* ---- in force -----------------------------------------------------------------------------------
- */
+/* ---- in force -------------------------------------------------------------------------------- */
 
 static int apply(lora_live *l, scope_error *err)
 {

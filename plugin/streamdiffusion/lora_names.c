@@ -19,8 +19,7 @@ struct lora_names {
     unsigned attended; /* up blocks with attention, a bit each */
 };
 
-/* ---- keys of a file -----------------------------------------------------------------------------
- */
+/* ---- keys of a file -------------------------------------------------------------------------- */
 
 static const struct {
     const char *end;
@@ -126,8 +125,7 @@ int lora_key(const char *key, char base[LORA_NAME])
     return role;
 }
 
-/* ---- the original names of the UNet's blocks ----------------------------------------------------
- */
+/* ---- the original names of the UNet's blocks ------------------------------------------------- */
 
 /* Inner names of a resnet, and the modules outside of the blocks. */
 static const char *const inner[][2] = {
@@ -184,8 +182,7 @@ static int original(const lora_names *n, const char *name, char out[LORA_NAME])
     return 0;
 }
 
-/* ---- the table ----------------------------------------------------------------------------------
- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static int by_text(const void *a, const void *b)
 {

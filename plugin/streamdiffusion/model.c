@@ -32,8 +32,7 @@ struct entry {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static entry *models; /* under lock */
 
-/* ---- loading ----------------------------------------------------------------------------------
- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 typedef struct loader {
     const scope_host *host; /* may be NULL */
@@ -229,8 +228,7 @@ static void free_entry(entry *e)
     free(e);
 }
 
-/* ---- the registry -----------------------------------------------------------------------------
- */
+/* ---- the registry ---------------------------------------------------------------------------- */
 
 static int same(const entry *a, const entry *b)
 {

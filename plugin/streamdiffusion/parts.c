@@ -149,8 +149,7 @@ static int from_file(parts *p, model_config *c, scope_error *err)
     return 0;
 }
 
-/* ---- parts of their own -----------------------------------------------------------------------
- */
+/* ---- parts of their own ---------------------------------------------------------------------- */
 
 /* The config of a part that was asked for: its folder's, or its tensors'. */
 static int config_of(model_config *c, int part, const char *path, scope_error *err)
@@ -203,8 +202,7 @@ static int stand_in(parts *p, model_config *c, scope_error *err)
                : 0;
 }
 
-/* ---- the whole --------------------------------------------------------------------------------
- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 /* The parts that no model runs without. */
 static int complete(const parts *p, const model_config *c, unsigned *lenient, scope_error *err)

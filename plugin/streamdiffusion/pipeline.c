@@ -17,8 +17,7 @@ double pipeline_now_ms(void)
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
-/* ---- one frame --------------------------------------------------------------------------------
- */
+/* ---- one frame ------------------------------------------------------------------------------- */
 
 static k_tensor latent_temp(pipeline *p, int n)
 {
@@ -213,8 +212,7 @@ void pipeline_reset(pipeline *p)
     conditioning_reset(p->text);
 }
 
-/* ---- planning ---------------------------------------------------------------------------------
- */
+/* ---- planning -------------------------------------------------------------------------------- */
 
 static void plan_text(pipeline *p)
 {
@@ -288,8 +286,7 @@ int pipeline_plan(pipeline *p, const scope_host *host, int width, int height, sc
                             height, p->k->where);
 }
 
-/* ---- life -------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 pipeline *pipeline_open(const model *m, scope_error *err)
 {

@@ -37,8 +37,7 @@ typedef struct instance {
     char lora_notice[256];      /* the same of its LoRAs */
 } instance;
 
-/* ---- parameters -------------------------------------------------------------------------------
- */
+/* ---- parameters ------------------------------------------------------------------------------ */
 
 static int is(const scope_kwargs *kw, const char *name, const char *value)
 {
@@ -170,8 +169,7 @@ static void tell(instance *in)
     snprintf(in->notice, sizeof in->notice, "%s", notice);
 }
 
-/* ---- frames -----------------------------------------------------------------------------------
- */
+/* ---- frames ---------------------------------------------------------------------------------- */
 
 /* The ABI's frame as the kernels see it. SCOPE_U8.. and K_U8.. are different numbers. */
 static k_image image_of(const scope_video *v)
@@ -288,8 +286,7 @@ static void tell_plan(void *self, void (*line)(void *ctx, const char *text), voi
     k_device_plan(in->model->device, line, ctx);
 }
 
-/* ---- life -------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void fini(void *self)
 {

@@ -110,8 +110,7 @@ void prompts_release(prompts *p, int changed)
     pthread_mutex_unlock(&p->encoder);
 }
 
-/* ---- the text encoder -------------------------------------------------------------------------
- */
+/* ---- the text encoder ------------------------------------------------------------------------ */
 
 void prompts_plan(prompts *p)
 {
@@ -132,8 +131,7 @@ static int run_encoder(prompts *p, const prompt_key *key, scope_error *err)
     return -1;
 }
 
-/* ---- a text as tokens -------------------------------------------------------------------------
- */
+/* ---- a text as tokens ------------------------------------------------------------------------ */
 
 /* At most `most` bytes of s, whole characters. */
 static int whole(const char *s, int most)
@@ -236,8 +234,7 @@ static int is_plain(const prompt_key *key)
     return 1;
 }
 
-/* ---- the cache --------------------------------------------------------------------------------
- */
+/* ---- the cache ------------------------------------------------------------------------------- */
 
 /* Under lock, as the next three. */
 static prompt_slot *by_text(prompts *p, const char *text, int skip)

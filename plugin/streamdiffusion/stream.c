@@ -10,8 +10,7 @@
 enum section { START, DENOISE, RENOISE, RESIDUAL, TO_NOISE };
 enum { COEF_ROWS_MAX = 5 };
 
-/* ---- rows -------------------------------------------------------------------------------------
- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 static int all_rows(const stream *s)
 {
@@ -84,8 +83,7 @@ void stream_fini(k_ctx *k, stream *s)
     noise_fini(k, &s->noise);
 }
 
-/* ---- settings ---------------------------------------------------------------------------------
- */
+/* ---- settings -------------------------------------------------------------------------------- */
 
 /* Numbers of row i F + f are those of step i. */
 static void put_rows(k_ctx *k, const stream *s, enum section of, double step[][3], int steps)
@@ -169,8 +167,7 @@ void stream_set(k_ctx *k, stream *s, const stream_plan *to)
     set_coefficients(k, s);
 }
 
-/* ---- one call ---------------------------------------------------------------------------------
- */
+/* ---- one call -------------------------------------------------------------------------------- */
 
 k_tensor stream_entry(const stream *s)
 {

@@ -25,8 +25,7 @@ struct styles {
     size_t used, room;
 };
 
-/* ---- reading ----------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static const char *text_of(const json_t *j, const char *key)
 {
@@ -101,8 +100,7 @@ void styles_close(styles *s)
     free(s);
 }
 
-/* ---- names ------------------------------------------------------------------------------------
- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 /* Letters to change, leave out or put in to make b of a. */
 static int distance(const char *a, const char *b)
@@ -158,8 +156,7 @@ static const style *find(const styles *s, const char *name)
     return NULL;
 }
 
-/* ---- texts ------------------------------------------------------------------------------------
- */
+/* ---- texts ----------------------------------------------------------------------------------- */
 
 static void put(styles *s, const char *text, size_t n)
 {

@@ -34,8 +34,7 @@ struct taesd {
 
 static const float latent_limit = 3.0f; /* the decoder first bounds its input by 3 tanh(x / 3) */
 
-/* ---- building ---------------------------------------------------------------------------------
- */
+/* ---- building -------------------------------------------------------------------------------- */
 
 /* The weights of `l`, which has its options set, as the next layer. */
 static void push(tiny_stack *s, weights *w, tiny_layer l, int in, int bias)
@@ -121,8 +120,7 @@ void taesd_close(taesd *t)
     free(t);
 }
 
-/* ---- running ----------------------------------------------------------------------------------
- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 /* y = act(conv(act(conv(act(conv x)))) + x) */
 static void run_block(k_ctx *k, const tiny_layer *l, k_tensor y, k_tensor x)

@@ -37,8 +37,7 @@ struct unet {
     transformer transformer[UNET_MAX_TRANSFORMERS];
 };
 
-/* ---- building ---------------------------------------------------------------------------------
- */
+/* ---- building -------------------------------------------------------------------------------- */
 
 static void push_resnet(unet *u, weights *w, net_name name, int in, int out)
 {
@@ -189,8 +188,7 @@ void unet_close(unet *u)
     free(u);
 }
 
-/* ---- text and time ----------------------------------------------------------------------------
- */
+/* ---- text and time --------------------------------------------------------------------------- */
 
 void unet_text_keep(k_ctx *k, const unet *u, unet_text *t, int n, int tokens)
 {
@@ -276,8 +274,7 @@ void unet_time(k_ctx *k, const unet *u, k_tensor y, k_tensor timestep, k_tensor 
     k_release(k, mark);
 }
 
-/* ---- running ----------------------------------------------------------------------------------
- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 /* One forward pass: what does not change along it, and the outputs that wait for an up block. */
 typedef struct pass {

@@ -33,8 +33,7 @@ struct vae {
     const k_weight *quant, *post_quant; /* NULL: the network has none */
 };
 
-/* ---- building ---------------------------------------------------------------------------------
- */
+/* ---- building -------------------------------------------------------------------------------- */
 
 static vae_attention attention_of(weights *w, const char *name, int c)
 {
@@ -140,8 +139,7 @@ void vae_close(vae *v)
     free(v);
 }
 
-/* ---- running ----------------------------------------------------------------------------------
- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 static const k_tensor no_time = {0};
 

@@ -18,8 +18,7 @@ enum { CHUNK = 128, MAX_ARGS = 4, MAX_COPIES = 64 };
 static dnnl_engine_t engine;
 static dnnl_stream_t stream;
 
-/* ---- the two versions of the C API
- * --------------------------------------------------------------- */
+/* ---- the two versions of the C API ----------------------------------------------------------- */
 
 #if DNNL_VERSION_MAJOR >= 3
 typedef dnnl_memory_desc_t desc; /* owned */
@@ -106,8 +105,7 @@ static int softmax_desc(dnnl_primitive_desc_t *pd, desc *md)
 }
 #endif
 
-/* ---- one primitive with its memory
- * ------------------------------------------------------------------ */
+/* ---- one primitive with its memory ----------------------------------------------------------- */
 
 typedef struct call {
     dnnl_primitive_t primitive;
@@ -180,8 +178,7 @@ static int call_weighted(call *c, dnnl_primitive_desc_t pd, const desc *bias)
     return bad;
 }
 
-/* ---- ops: seconds, or -1
- * ------------------------------------------------------------------------------- */
+/* ---- ops: seconds, or -1 --------------------------------------------------------------------- */
 
 static double conv_with(const op *o, dnnl_alg_kind_t alg)
 {

@@ -35,8 +35,7 @@ void desk_close(desk *d)
     pthread_mutex_destroy(&d->device.lock);
 }
 
-/* ---- of kernels.c, device.c, tape.c and library_bias.cu
- * ------------------------------------------ */
+/* ---- of kernels.c, device.c, tape.c and library_bias.cu -------------------------------------- */
 
 void k_fail(k_ctx *k, const char *fmt, ...)
 {
@@ -125,8 +124,7 @@ cudaError_t cuda_bias_now(cudaStream_t stream, void *out, int dtype, const float
     return cudaSuccess;
 }
 
-/* ---- of the runtime ---------------------------------------------------------------------------
- */
+/* ---- of the runtime -------------------------------------------------------------------------- */
 
 cudaError_t cudaDriverGetVersion(int *version)
 {

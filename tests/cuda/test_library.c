@@ -96,8 +96,7 @@ static int plan_and_run(desk *d, int candidate, const cuda_product *p)
     return unfit ? unfit : cuda_library_run(&d->k, candidate, p, &form);
 }
 
-/* ---- finding ------------------------------------------------------------------------------------
- */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 static const char *versions_with(const char *folder)
 {
@@ -163,8 +162,7 @@ START_TEST(all_functions_must_be_there)
 }
 END_TEST
 
-/* ---- cuDNN --------------------------------------------------------------------------------------
- */
+/* ---- cuDNN ----------------------------------------------------------------------------------- */
 
 START_TEST(a_convolution_runs)
 {
@@ -278,8 +276,7 @@ START_TEST(engines_that_compile_or_waver_are_left_out)
 }
 END_TEST
 
-/* ---- cuBLASLt -----------------------------------------------------------------------------------
- */
+/* ---- cuBLASLt -------------------------------------------------------------------------------- */
 
 START_TEST(a_product_runs)
 {
@@ -343,8 +340,7 @@ START_TEST(a_1x1_convolution_is_a_product)
 }
 END_TEST
 
-/* ---- what no library takes
- * ------------------------------------------------------------------------ */
+/* ---- what no library takes ------------------------------------------------------------------- */
 
 START_TEST(other_products_are_left_to_us)
 {
@@ -405,8 +401,7 @@ START_TEST(other_products_are_left_to_us)
 }
 END_TEST
 
-/* ---- biases
- * --------------------------------------------------------------------------------------- */
+/* ---- biases ---------------------------------------------------------------------------------- */
 
 START_TEST(each_plan_writes_the_copy_of_a_bias_anew)
 {
@@ -429,8 +424,7 @@ START_TEST(each_plan_writes_the_copy_of_a_bias_anew)
 }
 END_TEST
 
-/* ---- failures -----------------------------------------------------------------------------------
- */
+/* ---- failures -------------------------------------------------------------------------------- */
 
 START_TEST(while_measuring_it_runs_at_once)
 {

@@ -23,8 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- devices: every instruction set that this machine runs, in both memory modes; or a GPU ----
- */
+/* ---- devices: every instruction set that this machine runs, in both memory modes; or a GPU --- */
 
 typedef struct bed {
     k_device *device;
@@ -130,8 +129,7 @@ static inline void bed_each(void (*body)(bed *), int types)
     }
 }
 
-/* ---- types ------------------------------------------------------------------------------------
- */
+/* ---- types ----------------------------------------------------------------------------------- */
 
 static inline size_t bed_size(int dtype)
 {
@@ -192,8 +190,7 @@ static inline size_t bed_store(char *to, int dtype, double value)
     return 2;
 }
 
-/* ---- tensors ----------------------------------------------------------------------------------
- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 static uint32_t bed_state = 1;
 
@@ -324,8 +321,7 @@ static inline void bed_drop(bed *b, k_tensor *t)
     *t = (k_tensor){0};
 }
 
-/* ---- weights
- * ------------------------------------------------------------------------------------- */
+/* ---- weights --------------------------------------------------------------------------------- */
 
 typedef struct bed_weight {
     k_weight *w;
@@ -375,8 +371,7 @@ static inline void bed_weight_free(bed *b, bed_weight *w)
     free(w->file);
 }
 
-/* ---- comparison
- * ------------------------------------------------------------------------------------ */
+/* ---- comparison ------------------------------------------------------------------------------ */
 
 static inline double bed_act(double x, int act)
 {

@@ -34,8 +34,7 @@ void *aligned_alloc(size_t to, size_t n)
 }
 #endif
 
-/* ---- a small network that uses every op with scratch or weights -------------------------------
- */
+/* ---- a small network that uses every op with scratch or weights ------------------------------ */
 
 typedef struct net {
     bed_weight conv, small, vector, linear, geglu, table;
@@ -349,8 +348,7 @@ START_TEST(test_bad_devices_and_weights)
 }
 END_TEST
 
-/* ---- two contexts of one device, in two threads -------------------------------------------------
- */
+/* ---- two contexts of one device, in two threads ---------------------------------------------- */
 
 typedef struct worker {
     bed b;
@@ -402,8 +400,7 @@ START_TEST(test_two_contexts)
 }
 END_TEST
 
-/* ---- tensors
- * ------------------------------------------------------------------------------------- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 START_TEST(test_tensors)
 {

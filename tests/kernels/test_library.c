@@ -62,8 +62,7 @@ static bed library_open(int memory)
     return b;
 }
 
-/* ---- every case of the other tests ------------------------------------------------------------
- */
+/* ---- every case of the other tests ----------------------------------------------------------- */
 
 static void run_program(const char *name, const char *cpu, const char *isa)
 {
@@ -88,8 +87,7 @@ START_TEST(test_conv_cases)
 }
 END_TEST
 
-/* ---- a small network ---------------------------------------------------------------------------
- */
+/* ---- a small network ------------------------------------------------------------------------- */
 
 typedef struct net {
     bed_weight conv, down, qkv, geglu;
@@ -242,8 +240,7 @@ START_TEST(test_residual_may_be_y)
 }
 END_TEST
 
-/* ---- contexts ---------------------------------------------------------------------------------
- */
+/* ---- contexts -------------------------------------------------------------------------------- */
 
 typedef struct worker {
     k_ctx *k;

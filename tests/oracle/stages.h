@@ -26,8 +26,7 @@ typedef struct stage_call {
     char why[256];
 } stage_call;
 
-/* ---- fields of a command ----------------------------------------------------------------------
- */
+/* ---- fields of a command --------------------------------------------------------------------- */
 
 static inline double stage_number(const stage_call *s, const char *key)
 {
@@ -72,8 +71,7 @@ static inline int stage_end(stage_call *s, k_ctx *k)
     return rc;
 }
 
-/* ---- networks: everything runs twice, first as the plan
- * ------------------------------------------ */
+/* ---- networks: everything runs twice, first as the plan -------------------------------------- */
 
 /* ids, skip -> [1, 1, 77, width]; "pooled": ids -> [1, 1, 1, pooled width] */
 static inline int stage_text(stage_call *s)
@@ -235,8 +233,7 @@ static inline int stage_noise(stage_call *s)
     return stage_end(s, k);
 }
 
-/* ---- text, schedule, frame
- * ------------------------------------------------------------------------ */
+/* ---- text, schedule, frame ------------------------------------------------------------------- */
 
 /* texts -> [1, 1, n, 77] token ids */
 static inline int stage_tokens(stage_call *s)

@@ -33,8 +33,7 @@ typedef struct player {
     int64_t pts_us, duration_us;
 } player;
 
-/* ---- what they tell ---------------------------------------------------------------------------
- */
+/* ---- what they tell -------------------------------------------------------------------------- */
 
 static void on_progress(void *ctx, double done, const char *phase)
 {
@@ -107,8 +106,7 @@ static void on_log(void *ctx, int level, const char *line)
     g_mutex_unlock(&p->lock);
 }
 
-/* ---- doing ------------------------------------------------------------------------------------
- */
+/* ---- doing ----------------------------------------------------------------------------------- */
 
 static inline int get(player *p, const int *what)
 {

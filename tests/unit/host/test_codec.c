@@ -72,8 +72,7 @@ static void teardown(void)
     frame_pool_free(pool);
 }
 
-/* ---- pictures ----------------------------------------------------------------------------------
- */
+/* ---- pictures -------------------------------------------------------------------------------- */
 
 static frame *new_frame(int w, int h, int64_t pts_us)
 {
@@ -132,8 +131,7 @@ static double psnr(const frame *a, const frame *b)
     return 10 * log10(255.0 * 255 * n / (sum + 1e-9));
 }
 
-/* ---- there and back ----------------------------------------------------------------------------
- */
+/* ---- there and back -------------------------------------------------------------------------- */
 
 static encoder *open_encoder(enum codec codec, const char *h264, int w, int h, int bitrate)
 {
@@ -402,8 +400,7 @@ START_TEST(closing)
 }
 END_TEST
 
-/* ---- what goes wrong ---------------------------------------------------------------------------
- */
+/* ---- what goes wrong ------------------------------------------------------------------------- */
 
 /* Bytes of a packet, cut, changed or made up. */
 static GBytes *spoil(const packet *p, GRand *rand)
@@ -512,8 +509,7 @@ START_TEST(refusals)
 }
 END_TEST
 
-/* ---- sound -------------------------------------------------------------------------------------
- */
+/* ---- sound ----------------------------------------------------------------------------------- */
 
 enum { BLOCK = 480, RATE = 48000 };
 

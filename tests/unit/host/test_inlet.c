@@ -34,8 +34,7 @@ static void make_file(const char *line)
     gst_object_unref(p);
 }
 
-/* ---- what comes through a tap -------------------------------------------------------------------
- */
+/* ---- what comes through a tap ---------------------------------------------------------------- */
 
 static struct {
     GMutex lock;
@@ -121,8 +120,7 @@ static void play(const char *url)
     ck_assert_msg(wait_for(condition, ctx, ms), "after %d ms: %s; %d frames, notice '%s'", ms,     \
                   #condition, got.frames, stream_notice(one))
 
-/* ---- which may be -------------------------------------------------------------------------------
- */
+/* ---- which may be ---------------------------------------------------------------------------- */
 
 START_TEST(urls)
 {
@@ -225,8 +223,7 @@ START_TEST(requests)
 }
 END_TEST
 
-/* ---- what they bring ----------------------------------------------------------------------------
- */
+/* ---- what they bring ------------------------------------------------------------------------- */
 
 START_TEST(test_picture)
 {
@@ -326,8 +323,7 @@ START_TEST(stills)
 }
 END_TEST
 
-/* ---- how they fail ------------------------------------------------------------------------------
- */
+/* ---- how they fail --------------------------------------------------------------------------- */
 
 START_TEST(garbage)
 {

@@ -17,8 +17,7 @@ static const char schema_text[] =
     "{\"properties\": {\"amount\": {\"type\": \"integer\", \"default\": 3, \"minimum\": 0, "
     "\"maximum\": 9, \"description\": \"Added.\", \"ui\": {\"order\": 1}}}}";
 
-/* ---- the worker -------------------------------------------------------------------------------
- */
+/* ---- the worker ------------------------------------------------------------------------------ */
 
 static wire *to_server;
 static const char *fake;
@@ -131,8 +130,7 @@ static int be_worker(void)
     return 0;
 }
 
-/* ---- the server -------------------------------------------------------------------------------
- */
+/* ---- the server ------------------------------------------------------------------------------ */
 
 static struct {
     GMutex lock;

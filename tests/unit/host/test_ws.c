@@ -2,8 +2,7 @@
  * what waits, and who is gone. */
 #include "http_fixture.h"
 
-/* ---- an endpoint that echoes, and obeys a few words -------------------------------------------
- */
+/* ---- an endpoint that echoes, and obeys a few words ------------------------------------------ */
 
 typedef struct echo {
     ws *w;

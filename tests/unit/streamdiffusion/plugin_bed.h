@@ -11,8 +11,7 @@ static const char *dir;
 
 static plugin_host host;
 
-/* ---- parameters
- * ------------------------------------------------------------------------------------- */
+/* ---- parameters ------------------------------------------------------------------------------ */
 
 static scope_value prompt_fields[] = {{"text", SCOPE_STR, 0, {.s = "a cat"}},
                                       {"weight", SCOPE_NUM, 0, {.f = 1}}};
@@ -105,8 +104,7 @@ static inline void defaults(void)
     kw = (scope_kwargs){.generation = 1, .count = sizeof all / sizeof *all, .at = fields};
 }
 
-/* ---- the plugin
- * --------------------------------------------------------------------------------------- */
+/* ---- the plugin ------------------------------------------------------------------------------ */
 
 static const scope_plugin *plugin;
 static void *self;

@@ -31,8 +31,7 @@ static void teardown(void)
     unlink(path);
 }
 
-/* ---- a file of names --------------------------------------------------------------------------
- */
+/* ---- a file of names ------------------------------------------------------------------------- */
 
 typedef struct header {
     char *text;
@@ -108,8 +107,7 @@ static void file_of(const char *list, const char *dtype)
     file_without("no such name", list, dtype);
 }
 
-/* ---- the published ----------------------------------------------------------------------------
- */
+/* ---- the published --------------------------------------------------------------------------- */
 
 /* The part of the file is the list: names, shapes (but for 1x1), and as many numbers. */
 static void part_is(const char *part, const char *list)
@@ -221,8 +219,7 @@ START_TEST(sdxl_maps_whole)
 }
 END_TEST
 
-/* ---- what is no checkpoint --------------------------------------------------------------------
- */
+/* ---- what is no checkpoint ------------------------------------------------------------------- */
 
 static void refused_as(const char *name, const char *also, const char *says)
 {
@@ -278,8 +275,7 @@ START_TEST(inpainting_is_named)
 }
 END_TEST
 
-/* ---- prediction -------------------------------------------------------------------------------
- */
+/* ---- prediction ------------------------------------------------------------------------------ */
 
 static int predicts_v(const float *bias, int n)
 {
@@ -299,8 +295,7 @@ START_TEST(wide_biases_mean_v)
 }
 END_TEST
 
-/* ---- fp8 --------------------------------------------------------------------------------------
- */
+/* ---- fp8 ------------------------------------------------------------------------------------- */
 
 static double half(uint16_t bits)
 {
@@ -343,8 +338,7 @@ START_TEST(every_fp8_is_exact)
 }
 END_TEST
 
-/* ---- parts of their own -----------------------------------------------------------------------
- */
+/* ---- parts of their own ---------------------------------------------------------------------- */
 
 START_TEST(parts_stand_in)
 {
@@ -376,8 +370,7 @@ START_TEST(parts_stand_in)
 }
 END_TEST
 
-/* ---- SDXL, as a folder and as a file ----------------------------------------------------------
- */
+/* ---- SDXL, as a folder and as a file --------------------------------------------------------- */
 
 enum { SIDE = 64, PIXELS = 3 * SIDE * SIDE };
 

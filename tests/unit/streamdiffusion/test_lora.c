@@ -19,8 +19,7 @@ static const model *m;
 static loras *live;
 static scope_error err;
 
-/* ---- keys and tags ------------------------------------------------------------------------------
- */
+/* ---- keys and tags --------------------------------------------------------------------------- */
 
 START_TEST(keys_in_every_spelling)
 {
@@ -123,8 +122,7 @@ START_TEST(tags_leave_the_text)
 }
 END_TEST
 
-/* ---- against diffusers --------------------------------------------------------------------------
- */
+/* ---- against diffusers ----------------------------------------------------------------------- */
 
 static void apply(const json_t *list)
 {
@@ -205,8 +203,7 @@ START_TEST(every_format_as_diffusers_has_it)
 }
 END_TEST
 
-/* ---- files of our own ---------------------------------------------------------------------------
- */
+/* ---- files of our own ------------------------------------------------------------------------ */
 
 #define ATTN  "mid_block_attentions_0_transformer_blocks_0_attn"
 #define LAYER "lora_te_text_model_encoder_layers_0_self_attn_"
@@ -347,8 +344,7 @@ START_TEST(memory_runs_out_anywhere)
 }
 END_TEST
 
-/* ---- frames -------------------------------------------------------------------------------------
- */
+/* ---- frames ---------------------------------------------------------------------------------- */
 
 enum { SIDE = 64, PIXELS = 3 * SIDE * SIDE };
 

@@ -27,8 +27,7 @@ static void teardown(void)
     tiny_remove(dir);
 }
 
-/* ---- what a config asks for -------------------------------------------------------------------
- */
+/* ---- what a config asks for ------------------------------------------------------------------ */
 
 static size_t recorded(weights *w, int *tensors)
 {
@@ -197,8 +196,7 @@ START_TEST(too_large_a_config_is_refused)
 }
 END_TEST
 
-/* ---- running ----------------------------------------------------------------------------------
- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 typedef struct seen {
     char names[4096];

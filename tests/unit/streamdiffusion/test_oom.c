@@ -37,8 +37,7 @@ static int memory_sentence(const char *text)
     return strstr(text, "out of memory") || strstr(text, "is not valid: ");
 }
 
-/* ---- what is tried: 0 when it worked, -1 when it failed with a sentence ------------------------
- */
+/* ---- what is tried: 0 when it worked, -1 when it failed with a sentence ---------------------- */
 
 static int try_safetensors(void)
 {

@@ -2,8 +2,7 @@
  * allocations. On tiny random checkpoints. */
 #include "tiny.h"
 
-/* ---- counting allocations
- * ------------------------------------------------------------------------ */
+/* ---- counting allocations -------------------------------------------------------------------- */
 
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
@@ -46,8 +45,7 @@ void *realloc(void *block, size_t size)
 }
 #endif
 
-/* ---- frames
- * -------------------------------------------------------------------------------------- */
+/* ---- frames ---------------------------------------------------------------------------------- */
 
 enum { SIDE = 64, PIXELS = 3 * 128 * 128 };
 

@@ -136,8 +136,7 @@ START_TEST(live_frames_do_not_wait)
 }
 END_TEST
 
-/* ---- LoRAs --------------------------------------------------------------------------------------
- */
+/* ---- LoRAs ----------------------------------------------------------------------------------- */
 
 #define TO_V "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_v"
 #define FC1  "lora_te_text_model_encoder_layers_0_mlp_fc1"

@@ -41,8 +41,7 @@ typedef struct subject {
     scope_video out;
 } subject;
 
-/* ---- random values
- * ---------------------------------------------------------------------------- */
+/* ---- random values --------------------------------------------------------------------------- */
 
 static uint64_t bits(void)
 {
@@ -187,8 +186,7 @@ static json_t *draw(const schema_field *f, const char *name)
     }
 }
 
-/* ---- an instance
- * ------------------------------------------------------------------------------- */
+/* ---- an instance ----------------------------------------------------------------------------- */
 
 /* What a host does: merge, complete by the schema, bind. Takes more. */
 static void set(subject *s, json_t *more)
@@ -241,8 +239,7 @@ static json_t *at_first(void)
     return values;
 }
 
-/* ---- frames
- * ------------------------------------------------------------------------------------ */
+/* ---- frames ---------------------------------------------------------------------------------- */
 
 static const struct {
     int w, h, c, dtype;
@@ -313,8 +310,7 @@ static int wrong_number(const scope_video *v)
     return 0;
 }
 
-/* ---- the storm
- * --------------------------------------------------------------------------------- */
+/* ---- the storm ------------------------------------------------------------------------------- */
 
 /* What the frames of the instance are known to be. */
 typedef struct truth {
@@ -397,8 +393,7 @@ static void one_frame(subject *s, truth *t, int frame)
     host.mask = NULL;
 }
 
-/* ---- what is in force
- * --------------------------------------------------------------------------- */
+/* ---- what is in force ------------------------------------------------------------------------ */
 
 /* An instance that is loaded with s's parameters makes the same frames; or fails by the same field.
  * 1 when frames were compared. */
@@ -426,8 +421,7 @@ static int same_as_loaded(subject *s, int frame)
     return !failed && bytes > 0;
 }
 
-/* ---- memory
- * ------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static double heap_mb(void)
 {
@@ -446,8 +440,7 @@ static double resident_mb(void)
     return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1e6;
 }
 
-/* ---- tests
- * -------------------------------------------------------------------------------------- */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void setup(void)
 {

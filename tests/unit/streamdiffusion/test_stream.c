@@ -299,8 +299,7 @@ START_TEST(texts_of_guidance_follow)
 }
 END_TEST
 
-/* ---- noise ------------------------------------------------------------------------------------
- */
+/* ---- noise ----------------------------------------------------------------------------------- */
 
 static void first_latent(const pipeline_settings *s, float *out)
 {
@@ -406,8 +405,7 @@ START_TEST(noise_refreshes)
 }
 END_TEST
 
-/* ---- settings that cannot be
- * ------------------------------------------------------------------------ */
+/* ---- settings that cannot be ----------------------------------------------------------------- */
 
 static void refused(pipeline_settings s, const char *field, const char *says)
 {

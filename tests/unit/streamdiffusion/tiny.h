@@ -76,8 +76,7 @@ static inline void tiny_tokenizer(const char *dir, const char *sub)
     tiny_text(dir, sub, "merges.txt", "#version: 0.2\n");
 }
 
-/* ---- weights ----------------------------------------------------------------------------------
- */
+/* ---- weights --------------------------------------------------------------------------------- */
 
 /* A uniform number of variance 1, from a counter. */
 static inline float tiny_random(uint64_t x)
@@ -142,8 +141,7 @@ static inline void tiny_write(weights *w, const char *dir, const char *sub, cons
     weights_close(w);
 }
 
-/* ---- the folder -------------------------------------------------------------------------------
- */
+/* ---- the folder ------------------------------------------------------------------------------ */
 
 /* What SDXL has besides, and its own UNet: pooled text of 20, six sizes of 8. */
 static inline void tiny_configs_xl(const char *dir)
